@@ -1,0 +1,145 @@
+"""Exchange: the one mutable record that travels down the spine, and the seams around it.
+
+An exchange has a request head, a body reader and a response writer. The spine knows no HTTP/1: framing lives behind these two
+protocols in server/ (towards clients) and upstream/ (towards origins), so that another version of HTTP is one more of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from config.units import MonoTime, WallTime
+    from proxy.errors import Failure
+    from proxy.http.message import Fields, RequestHead, ResponseHead
+    from proxy.policy.reasons import Reason
+    from proxy.policy.rules import CacheRules
+
+
+class Outcome(Enum):
+    """What became of an exchange, as log field and metric label."""
+
+    HIT = "hit"
+    STALE = "stale"  # answered from a stale stored response (RFC 9111 §4.2.4)
+    REVALIDATED = "revalidated"  # the origin's 304 made the stored response answer
+    MISS = "miss"
+    BYPASS = "bypass"
+    ANSWER = "answer"  # a redirect or fixed answer of a rule, a purge
+    REFUSED = "refused"  # an error of ours before any origin was asked
+    FAILED = "failed"  # an error of ours in place of the origin's answer
+    TUNNEL = "tunnel"
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """The peer of one client connection."""
+
+    address: str  # of the connection itself; text of an IP address, or "unix"
+    port: int
+    local: tuple[str, int]  # the address it reached
+    scheme: bytes  # b"http" or b"https"
+    listener: int = 0  # index of the listening address
+
+
+class BodySink(Protocol):
+    """Takes a body piece by piece."""
+
+    def body_data(self, chunk: bytes) -> None: ...
+    def body_end(self) -> None: ...
+    def body_failed(self, failure: Failure) -> None: ...
+
+
+class BodyReader(Protocol):
+    """A request body that has not been read yet. `length` is None where it is not announced."""
+
+    length: int | None
+
+    def start(self, sink: BodySink) -> None:
+        """Bytes flow to the sink from now on; what has already arrived comes at once."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class ResponseWriter(Protocol):
+    """Where the answer goes. Order of calls: interim*, then start, data*, end; reset at any time instead of what is left."""
+
+    def interim(self, head: ResponseHead) -> None: ...
+    def start(self, head: ResponseHead, length: int | None) -> None:
+        """The final head; `length` is the body's length, None where it is not known. Framing and Connection are the writer's."""
+
+    def data(self, chunk: bytes) -> None: ...
+    def end(self) -> None: ...
+    def reset(self) -> None:
+        """The answer cannot be finished: the client must see the cut (RFC 9112 §8)."""
+
+    @property
+    def congested(self) -> bool:
+        """More is buffered than the client takes: the producer is told by `Exchange.on_drained`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One origin of a pool, as `upstream/` connects to it."""
+
+    scheme: str  # "http" or "https"
+    host: str  # name or literal, without brackets
+    port: int
+    route: str = ""  # jvmRoute
+    weight: int = 1
+    max_connections: int = 0
+    tls_name: str = ""  # name sent and expected; empty: host
+    tls_verify: bool = True
+    tls_ca: str = ""
+
+    @property
+    def address(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an exchange goes, and under which rules: the answer of a mode to the one question it is asked."""
+
+    site: str
+    rule: str  # name of the rule that matched, or ""
+    pool: str  # name of the pool of origins, upstream/pool.py
+    rules: CacheRules
+    session: str | None = None  # jvmRoute asked for by the request
+    cacheable: bool = True  # may the store be looked at, and filled, at all
+
+
+@dataclass(frozen=True, slots=True)
+class FixedAnswer:
+    """A redirect or fixed answer given by a rule."""
+
+    site: str
+    rule: str
+    head: ResponseHead
+    body: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    client: Client
+    request: RequestHead
+    body: BodyReader | None
+    writer: ResponseWriter
+    started: MonoTime
+    wall: WallTime
+    route: Route | None = None
+    key: bytes = b""
+    outcome: Outcome = Outcome.MISS
+    reason: Reason | None = None
+    status: int = 0
+    sent: int = 0  # bytes of the answer's body
+    received: int = 0  # bytes of the request's body
+    upstream: str = ""  # address of the origin that answered
+    first_byte: MonoTime | None = None  # when the origin's head arrived
+    failure: Failure | None = None
+    remote: str = ""  # the client as told by trusted hops; equals client.address without them
+    extra: Fields | None = field(default=None)
+    done: bool = False
