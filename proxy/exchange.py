@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from config.schema import Ejection, Health, Timeouts
     from config.units import MonoTime, WallTime
     from proxy.errors import Failure
     from proxy.http.message import Fields, RequestHead, ResponseHead
@@ -94,10 +95,28 @@ class Origin:
     tls_verify: bool = True
     tls_ca: str = ""
 
+    def __hash__(self) -> int:
+        return hash((self.host, self.port))  # looked up on each miss: two fields tell origins apart well enough
+
     @property
     def address(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """The origins of one site or rule, and how one of them is chosen, checked and waited for."""
+
+    name: str  # the site's name, or `site/rule` for a rule with origins of its own
+    site: str
+    origins: tuple[Origin, ...]
+    balance: str  # round-robin | least-requests | consistent-hash
+    health: Health | None
+    eject: Ejection
+    timeouts: Timeouts
+    retry: bool
+    check_host: str = ""  # Host of active checks; empty: the origin's own address
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +162,6 @@ class Exchange:
     remote: str = ""  # the client as told by trusted hops; equals client.address without them
     extra: Fields | None = field(default=None)
     done: bool = False
+    site: str = ""  # where `route` is None: the site, and the rule, of a fixed answer or refusal
+    rule: str = ""
+    response: ResponseHead | None = None  # the final head given to the writer, for the log

@@ -1,0 +1,483 @@
+"""Reverse mode: which site a request is for, which rule governs it, and which pool of origins answers it.
+
+Pure, and compiled once per configuration: `Reverse.route` only looks things up. A rule sees the path that keys the
+request, byte for byte but for escaped unreserved characters (`%61` is `a`, RFC 3986 §6.2.2.2) and, under the tomcat
+preset, session path parameters; dot segments, `//` and `%2f` are the origin's to resolve. Nothing here contacts an
+origin or knows its health.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from proxy import errors
+from proxy.errors import Failure
+from proxy.exchange import FixedAnswer, Origin, PoolSpec, Route
+from proxy.http.message import Fields, ResponseHead
+from proxy.policy.rules import CacheRules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from config.schema import Answer, Config, Network, Redirect, Rule, Site, Upstream, UpstreamTls
+    from config.units import Listen
+    from proxy.exchange import Client
+    from proxy.http.message import RequestHead
+
+LONGEST_HOST = (
+    255  # octets of a name, RFC 1035 §2.3.4; longer ones match no wildcard, which bounds the walk over their labels
+)
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_ESCAPED_UNRESERVED = re.compile(rb"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])")
+# Tomcat's session cookie; behind the first dot of the id stands the jvmRoute of the node that holds the session.
+_SESSION_COOKIE = re.compile(rb'(?:^|[;,])[ \t]*JSESSIONID="?[^.;,"\s]*\.([^;,"\s]+)')
+_SESSION_PARAMETER = re.compile(rb";jsessionid=[^.;/]*\.([^;/]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class SiteView:
+    """What the rest of the proxy needs to know of one site."""
+
+    name: str
+    trusted: tuple[Network, ...]
+    purge_from: tuple[Network, ...]
+    pass_fields: frozenset[bytes]  # lower case
+    rewrite_host: bool  # Host towards the origin is the origin's own address
+    rewrite_redirects: bool
+    error_pages: Mapping[int, bytes]  # HTML by status
+    upgrade: frozenset[bytes]  # lower case
+    max_body: int  # 0: no bound
+    encode_target: bool
+    allow_trace: bool
+
+
+class Reverse:
+    """All sites, compiled. `Client.listener` is an index into `listeners`: each address once, in the file's order."""
+
+    def __init__(self, config: Config, files: Mapping[str, bytes]) -> None:
+        """`files` has the contents of `wanted_files(config)`, by their paths as they stand in the configuration."""
+        names = site_names(config)
+        self.listeners: tuple[Listen, ...] = tuple(dict.fromkeys(at for site in config.site for at in site.listen))
+        self.pools: dict[str, PoolSpec] = {}
+        self.sites: dict[str, SiteView] = {}
+        self._doors = [_Door() for _ in self.listeners]
+        for site, name in zip(config.site, names, strict=True):
+            self.sites[name] = view = _view(site, name, files)
+            rules = [rule for rule in config.rule if rule.match.site in {"", name}]
+            compiled = _Site(config, site, view, rules, self.pools, files)
+            for listen in site.listen:
+                self._doors[self.listeners.index(listen)].add(site.hosts, compiled)
+
+    def route(self, request: RequestHead, client: Client) -> Route | FixedAnswer | Failure:
+        """Where the request goes. A name that no site of its listener has is 421 (RFC 9110 §15.5.20)."""
+        authority = request.authority
+        door = self._doors[client.listener]
+        site = door.exact.get(authority) or door.find(host_of(authority))
+        if site is None:
+            return Failure(errors.MISDIRECTED, "no site has this name")
+        return site.decide(request)
+
+    def site_of(self, authority: bytes, listener: int) -> SiteView | None:
+        """The site that `route` would take."""
+        site = self._doors[listener].find(host_of(authority))
+        return None if site is None else site.view
+
+
+# ---- sites by name -----------------------------------------------------------------------------
+
+
+class _Door:
+    """The sites of one listening address: exact names, then the longest wildcard, then the site without names."""
+
+    __slots__ = ("default", "exact", "wild")
+
+    def __init__(self) -> None:
+        self.exact: dict[bytes, _Site] = {}
+        self.wild: dict[bytes, _Site] = {}  # by what follows `*.`
+        self.default: _Site | None = None
+
+    def add(self, hosts: Sequence[str], site: _Site) -> None:
+        """The first site of a name keeps it; two of the same are a fault that the configuration check reports."""
+        if not hosts:
+            self.default = self.default or site
+        for host in hosts:
+            name = host_bytes(host)
+            if name.startswith(b"*."):
+                self.wild.setdefault(name[2:], site)
+            else:
+                self.exact.setdefault(name, site)
+
+    def find(self, host: bytes) -> _Site | None:
+        site = self.exact.get(host)
+        if site is None and self.wild and len(host) <= LONGEST_HOST:
+            site = next((self.wild[parent] for parent in _parents(host) if parent in self.wild), None)
+        return site or self.default
+
+
+def host_of(authority: bytes) -> bytes:
+    """The authority's host without port and without the root's dot; brackets of IPv6 literals stay."""
+    host, colon, port = authority.rpartition(b":")
+    if not colon or (port and not port.isdigit()) or (host.startswith(b"[") and not host.endswith(b"]")):
+        host = authority
+    return host[:-1] if host.endswith(b".") else host
+
+
+def host_bytes(host: str) -> bytes:
+    """A configured name as it stands in an authority: lower case, punycode."""
+    return host.lower().encode("ascii" if host.isascii() else "idna").removesuffix(b".")
+
+
+def _parents(host: bytes) -> Iterator[bytes]:
+    """`b.c` and `c` of `a.b.c`."""
+    dot = host.find(b".")
+    while dot >= 0:
+        yield host[dot + 1 :]
+        dot = host.find(b".", dot + 1)
+
+
+def _names_match(host: bytes, patterns: Sequence[bytes]) -> bool:
+    return any(host.endswith(p[1:]) and len(host) > len(p) - 1 if p.startswith(b"*.") else host == p for p in patterns)
+
+
+def is_in(address: str, networks: Iterable[Network]) -> bool:
+    """The address lies in one of the networks; IPv4 inside IPv6 counts as IPv4, what is no IP address is nowhere."""
+    if not networks:
+        return False
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return any(ip in network for network in networks)
+
+
+# ---- path patterns -----------------------------------------------------------------------------
+
+
+class Patterns:
+    """Path patterns in which `*` stands for any bytes.
+
+    Matching is linear in the path: the pieces between stars are looked for from left to right, each at its first place,
+    which is right because a later place only leaves less for the next one.
+    """
+
+    __slots__ = ("any", "exact", "general", "prefixes", "suffixes")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        exact: set[bytes] = set()
+        prefixes: list[bytes] = []
+        suffixes: list[bytes] = []
+        self.general: list[tuple[bytes, ...]] = []
+        for pattern in patterns:
+            match _unescaped(pattern.encode()).split(b"*"):
+                case [whole]:
+                    exact.add(whole)
+                case [first, b""]:
+                    prefixes.append(first)
+                case [b"", last]:
+                    suffixes.append(last)
+                case pieces:
+                    self.general.append(tuple(pieces))
+        self.any = b"" in prefixes  # the pattern `*`
+        self.exact = frozenset(exact)
+        self.prefixes = tuple(prefixes)
+        self.suffixes = tuple(suffixes)
+
+    def match(self, path: bytes) -> bool:
+        if path in self.exact or path.startswith(self.prefixes) or path.endswith(self.suffixes):
+            return True
+        return bool(self.general) and any(_pieces_match(path, pieces) for pieces in self.general)
+
+
+def _pieces_match(path: bytes, pieces: tuple[bytes, ...]) -> bool:
+    first, *middle, last = pieces
+    if len(path) < len(first) + len(last) or not path.startswith(first) or not path.endswith(last):
+        return False
+    at, end = len(first), len(path) - len(last)
+    for piece in middle:
+        at = path.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
+def _unescaped(path: bytes) -> bytes:
+    """The path with escaped unreserved characters in clear (RFC 3986 §6.2.2.2)."""
+    if b"%" not in path:
+        return path
+    return _ESCAPED_UNRESERVED.sub(lambda found: bytes([int(found[0][1:], 16)]), path)
+
+
+# ---- one site ----------------------------------------------------------------------------------
+
+
+class _Site:
+    """The rules of one site in order, and what becomes of a request that none of them matches."""
+
+    __slots__ = ("_dropped", "_gate", "_last", "_rules", "view")
+
+    def __init__(
+        self,
+        config: Config,
+        site: Site,
+        view: SiteView,
+        rules: Sequence[Rule],
+        pools: dict[str, PoolSpec],
+        files: Mapping[str, bytes],
+    ) -> None:
+        self.view = view
+        own = _pool(site, view.name, view.name, site.upstream)
+        if own is not None:
+            pools[own.name] = own
+        self._rules: list[_Rule] = []
+        for rule in rules:
+            pool = _pool(site, view.name, f"{view.name}/{rule.name}", rule.upstream) or own
+            if pool is not None:
+                pools[pool.name] = pool
+            self._rules.append(_Rule(rule, _target(config, site, view.name, rule, pool, files)))
+        # What no pattern of any rule matches needs no look at the rules one by one.
+        self._gate = Patterns(path for rule in rules for path in rule.match.path or ("*",))
+        self._last = _way(view.name, "", own, _cache_rules(config, site, None))
+        self._dropped = _parameter_pattern(site.session_arguments) if site.preset == "tomcat" else None
+
+    def decide(self, request: RequestHead) -> Route | FixedAnswer | Failure:
+        path = request.path
+        if b"%" in path:
+            path = _unescaped(path)
+        if self._dropped is not None and b";" in path:
+            path = self._dropped.sub(b"", path)
+        if self._gate.any or self._gate.match(path):
+            for rule in self._rules:
+                if rule.matches(request, path):
+                    return rule.target.answer(request)
+        return self._last.answer(request)
+
+
+def _parameter_pattern(names: Sequence[str]) -> re.Pattern[bytes] | None:
+    if not names:
+        return None
+    return re.compile(rb"(?i);(?:%b)=[^;/]*" % b"|".join(re.escape(name.encode()) for name in names))
+
+
+class _Rule:
+    __slots__ = ("hosts", "methods", "paths", "plain", "target")
+
+    def __init__(self, rule: Rule, target: _Target) -> None:
+        self.target = target
+        self.paths = Patterns(rule.match.path or ("*",))
+        self.hosts = tuple(map(host_bytes, rule.match.host))
+        self.methods = frozenset(method.encode() for method in rule.match.method)
+        self.plain = not self.hosts and not self.methods
+
+    def matches(self, request: RequestHead, path: bytes) -> bool:
+        if not self.paths.match(path):
+            return False
+        if self.plain:
+            return True
+        if self.methods and request.method not in self.methods:
+            return False
+        return not self.hosts or _names_match(host_of(request.authority), self.hosts)
+
+
+# ---- what a rule leads to ----------------------------------------------------------------------
+
+
+class _Way:
+    """To a pool. The Route values are made once: one without session, and one per jvmRoute of the pool."""
+
+    __slots__ = ("_by_session", "_cookies", "_plain")
+
+    def __init__(self, site: str, rule: str, pool: PoolSpec, rules: CacheRules) -> None:
+        def route(session: str | None) -> Route:
+            return Route(site, rule, pool.name, rules, session, cacheable=rules.enabled)
+
+        self._plain = route(None)
+        self._by_session = {o.route.encode(): route(o.route) for o in pool.origins if o.route}
+        self._cookies = not rules.ignore_cookies  # a Cookie that does not travel leads nowhere
+
+    def answer(self, request: RequestHead) -> Route:
+        """With the session of the cookie, else of the path: Tomcat looks at them in this order."""
+        if not self._by_session:
+            return self._plain
+        if self._cookies:
+            for line in request.fields.all(b"cookie"):
+                if b"JSESSIONID" in line:
+                    # A browser may send several, of different paths: the first that one of our origins made counts.
+                    for name in _SESSION_COOKIE.findall(line):
+                        if name in self._by_session:
+                            return self._by_session[name]
+        if b";" in request.path:
+            found = _SESSION_PARAMETER.search(request.path)
+            if found is not None:
+                return self._by_session.get(found[1], self._plain)
+        return self._plain
+
+
+class _Fixed:
+    """To an answer that is always the same."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, site: str, rule: str, answer: Answer, files: Mapping[str, bytes]) -> None:
+        body = files[answer.file] if answer.file else answer.body.encode()
+        head = ResponseHead(answer.status, b"", Fields([(b"Content-Type", answer.type.encode("latin-1"))]))
+        self._answer = FixedAnswer(site, rule, head, body)
+
+    def answer(self, request: RequestHead) -> FixedAnswer:
+        return self._answer
+
+
+class _Redirect:
+    """To a place made of the request's parts. `{host}` is without port; without query, `?{query}` is nothing."""
+
+    __slots__ = ("_local", "_parts", "_rule", "_site", "_status")
+
+    def __init__(self, site: str, rule: str, redirect: Redirect) -> None:
+        self._site = site
+        self._rule = rule
+        self._status = redirect.status
+        self._parts = re.split(rb"(\{scheme\}|\{host\}|\{path\}|\??\{query\})", redirect.to.encode())
+        self._local = redirect.to.startswith("{path}")
+
+    def answer(self, request: RequestHead) -> FixedAnswer:
+        path = b"/" if request.path == b"*" else request.path
+        if self._local:
+            path = b"/" + path.lstrip(b"/\\")  # `//elsewhere` would name another host (RFC 3986 §4.2)
+        query = request.query
+        values = {
+            b"{scheme}": request.scheme,
+            b"{host}": host_of(request.authority),
+            b"{path}": path,
+            b"{query}": query or b"",
+            b"?{query}": b"" if query is None else b"?" + query,
+        }
+        to = b"".join(values.get(part, part) for part in self._parts)
+        head = ResponseHead(self._status, b"", Fields([(b"Location", to)]))
+        return FixedAnswer(self._site, self._rule, head, b"")
+
+
+class _Nowhere:
+    """The site has no origins, and no rule answers instead."""
+
+    __slots__ = ()
+
+    def answer(self, request: RequestHead) -> Failure:
+        return Failure(errors.NOT_FOUND, "no rule and no origin for this path")
+
+
+_Target = _Way | _Fixed | _Redirect | _Nowhere
+
+
+def _target(
+    config: Config, site: Site, name: str, rule: Rule, pool: PoolSpec | None, files: Mapping[str, bytes]
+) -> _Target:
+    if rule.redirect is not None:
+        return _Redirect(name, rule.name, rule.redirect)
+    if rule.answer is not None:
+        return _Fixed(name, rule.name, rule.answer, files)
+    return _way(name, rule.name, pool, _cache_rules(config, site, rule))
+
+
+def _way(site: str, rule: str, pool: PoolSpec | None, rules: CacheRules) -> _Way | _Nowhere:
+    return _Nowhere() if pool is None else _Way(site, rule, pool, rules)
+
+
+# ---- configuration into values -----------------------------------------------------------------
+
+
+def site_names(config: Config) -> tuple[str, ...]:
+    """The name of each site: its own, its first host, or its number."""
+    return tuple(
+        site.name or (site.hosts[0] if site.hosts else f"site-{number}") for number, site in enumerate(config.site, 1)
+    )
+
+
+def wanted_files(config: Config) -> tuple[str, ...]:
+    """The files that `Reverse` wants to be given, each once."""
+    answers = [rule.answer.file for rule in config.rule if rule.answer is not None and rule.answer.file]
+    pages = [path for site in config.site for path in site.error_pages.values()]
+    return tuple(dict.fromkeys([*answers, *pages]))
+
+
+def _view(site: Site, name: str, files: Mapping[str, bytes]) -> SiteView:
+    return SiteView(
+        name=name,
+        trusted=site.trusted,
+        purge_from=site.purge_from,
+        pass_fields=frozenset(_lowered(site.pass_fields)),
+        rewrite_host=site.host == "rewrite",
+        rewrite_redirects=site.rewrite_redirects,
+        error_pages={int(status): files[path] for status, path in site.error_pages.items()},
+        upgrade=frozenset(_lowered(site.upgrade)),
+        max_body=site.max_body,
+        encode_target=site.encode_target,
+        allow_trace=site.allow_trace,
+    )
+
+
+def _cache_rules(config: Config, site: Site, rule: Rule | None) -> CacheRules:
+    return CacheRules(
+        enabled=config.cache.memory > 0 and (rule is None or rule.cache),
+        ttl=None if rule is None or rule.ttl is None else float(rule.ttl),
+        ignore_cookies=rule is not None and rule.cookies == "ignore",
+        set_cookie=site.set_cookie,
+        session_cookies=frozenset(name.encode() for name in site.session_cookies),
+        session_arguments=frozenset(_lowered(site.session_arguments)),
+        drop_session_from_key=site.preset == "tomcat",
+        key_fields=tuple(sorted(set(_lowered(site.pass_fields)))),
+        honour_request=site.honour_request,
+        trust_age=config.cache.trust_age,
+        stale_on_error=float(site.stale_on_error),
+        max_object=config.cache.max_object,
+    )
+
+
+def _lowered(names: Iterable[str]) -> list[bytes]:
+    return [name.lower().encode() for name in names]
+
+
+def _pool(site: Site, name: str, pool: str, upstream: Sequence[Upstream]) -> PoolSpec | None:
+    """The pool of a site or of a rule's own origins; None where there are none."""
+    if not upstream:
+        return None
+    named = next((host for host in site.hosts if not host.startswith("*.")), "") if site.host == "keep" else ""
+    return PoolSpec(
+        name=pool,
+        site=name,
+        origins=tuple(build_origin(one, site.upstream_tls) for one in upstream),
+        balance=site.balance,
+        health=site.health,
+        eject=site.eject,
+        timeouts=site.timeouts,
+        retry=site.retry,
+        check_host=named,
+    )
+
+
+def build_origin(upstream: Upstream, tls: UpstreamTls) -> Origin:
+    """`host:port`, `host`, `http://…` or `https://…`; ValueError for anything else."""
+    scheme, separator, rest = upstream.address.rpartition("://")
+    scheme = scheme.lower() if separator else "http"
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/?#@\s]+))(?::(\d{1,5}))?/?", rest)
+    if found is None or scheme not in DEFAULT_PORTS:
+        raise ValueError(f"upstream {upstream.address!r}: want host:port, or https://host[:port]")
+    port = int(found[3] or DEFAULT_PORTS[scheme])
+    if not 1 <= port <= 65535:
+        raise ValueError(f"upstream {upstream.address!r}: the port must be 1..65535")
+    return Origin(
+        scheme=scheme,
+        host=(found[1] or found[2]).lower(),
+        port=port,
+        route=upstream.route,
+        weight=upstream.weight,
+        max_connections=upstream.max_connections,
+        tls_name=tls.name,
+        tls_verify=tls.verify,
+        tls_ca=tls.ca,
+    )
