@@ -74,13 +74,16 @@ class StoredResponse:
         "lifetime_source",
         "live",
         "memos",
+        "outdated",
         "received",
         "request_fields",
         "request_time",
         "response_time",
         "selecting",
         "tags",
+        "used",
         "uses",
+        "weight",
     )
 
     def __init__(
@@ -118,3 +121,6 @@ class StoredResponse:
         self.live = True
         self.memos: list[bytes] = []  # request heads whose memo answers come from here
         self.uses = 0  # the store's counter for eviction
+        self.used = 0  # number of the store's use that was the last of this variant
+        self.weight = 0  # bytes of memory, as the store weighed it
+        self.outdated = False  # by a soft purge: stale whatever its lifetime says, until it is validated

@@ -1,0 +1,240 @@
+"""The stored responses of one worker: by key, several variants each, bounded in bytes (RFC 9111 §2, §4.1).
+
+It keeps and finds; whether something may be stored, matches or is fresh is decided in policy/. A local look-up is
+synchronous; what is not here but in another tier is asked for through `elsewhere`. Bytes that are still arriving are no
+entry yet: their fetch reserves them, so that `memory` holds at every moment.
+
+Invariants: what is in the store is complete and has `live` set, what has left has not; no two variants of a key have
+the same selecting fields; every tagged response here, and no other, is in the index of tags.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.cache.eviction import Entry, S3Fifo
+from proxy.cache.weight import PER_KEY, weigh
+from proxy.http.stored import BodyState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+    from proxy.http.stored import StoredResponse
+
+    Variants = tuple[StoredResponse, ...]
+
+MOST_VARIANTS: Final = 32  # of one key; `[cache] variants`
+# Share of the memory that bodies in flight may take: many large fetches at once must not push out all that is hot. What
+# is refused travels without being stored.
+RESERVABLE: Final = 0.5
+
+
+class Store:
+    """Everything that is stored.
+
+    The hooks in `on_gone` are told of each response that left, was put anew or was outdated by a soft purge: answers
+    prepared from it are void. `elsewhere` answers for keys that are not here: None, or something to await.
+    """
+
+    def __init__(self, limit: int, *, most_variants: int = MOST_VARIANTS) -> None:
+        self._entries = S3Fifo(limit, self._lose)
+        self._find = self._entries.__getitem__
+        self._most_variants = most_variants
+        self._tagged: dict[bytes, set[StoredResponse]] = {}
+        self._count = 0
+        self._uses = 0
+        self.on_gone: list[Callable[[StoredResponse], None]] = []
+        self.elsewhere: Callable[[bytes], Awaitable[Variants] | None] | None = None
+
+    # ---- looking up ----------------------------------------------------------------------------------------------
+
+    def variants(self, key: bytes) -> Variants:
+        """The key's stored responses, and that counts as a use of the key."""
+        try:
+            return self._find(key).variants
+        except KeyError:
+            return ()
+
+    def touch(self, stored: StoredResponse) -> None:
+        """This variant answered. For the choice among several, and for answers that looked up no key (the memo)."""
+        self._uses += 1
+        stored.used = self._uses
+        stored.uses += 1
+
+    def peek(self, key: bytes) -> Variants:
+        """As `variants`, without counting a use: for people and copies."""
+        entry = self._entries.peek(key)
+        return () if entry is None else entry.variants
+
+    def __iter__(self) -> Iterator[StoredResponse]:
+        """All stored responses at this moment; the store may change meanwhile."""
+        for key in list(self._entries):
+            yield from self.peek(key)
+
+    @property
+    def entries(self) -> int:
+        """Stored responses, each variant counted."""
+        return self._count
+
+    @property
+    def keys(self) -> int:
+        return len(self._entries)
+
+    @property
+    def limit(self) -> int:
+        return self._entries.limit
+
+    @property
+    def reserved(self) -> int:
+        return self._entries.reserved
+
+    @property
+    def evictions(self) -> int:
+        """Keys that left for lack of space since the start."""
+        return self._entries.evictions
+
+    # ---- filling -------------------------------------------------------------------------------------------------
+
+    def reserve(self, size: int) -> bool:
+        """`size` more bytes are set aside for a body in flight; False if bodies in flight have their share already."""
+        if self.reserved + size > RESERVABLE * self.limit:
+            return False
+        self._entries.make_room(size)
+        self._entries.reserved += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Of what was reserved, `size` bytes are free again: before `put`, or when the fetch ended otherwise."""
+        assert size <= self.reserved
+        self._entries.reserved -= size
+
+    def put(self, stored: StoredResponse) -> bool:
+        """Stored, in place of the variant with the same selecting fields; False if it is too large for the memory.
+
+        Putting again what is here already (its head was freshened, RFC 9111 §4.3.4) weighs it anew and voids its memos.
+        """
+        assert stored.body.state is BodyState.COMPLETE
+        stored.weight = weigh(stored)
+        room = self.limit - self.reserved
+        entry = self._entries.peek(stored.key)
+        before = () if entry is None else entry.variants
+        kept = self._keep(before, stored)
+        if _size(kept) > room:
+            kept = (stored,)
+        if _size(kept) > room:
+            self.remove(stored)
+            stored.live = False
+            return False
+        self._uses += 1
+        stored.used = self._uses  # or the newest would be the longest unused
+        if entry is None or not self._entries.change(entry, kept, _size(kept)):
+            # Nothing was there, or making room evicted it, and `_lose` has seen to what it held.
+            self._entries[stored.key] = Entry(stored.key, (stored,), _size((stored,)))
+            self._enter(stored)
+            return True
+        for old in before:
+            if old is stored or old not in kept:
+                self._leave(old)
+        self._enter(stored)
+        return True
+
+    def _keep(self, before: Variants, stored: StoredResponse) -> Variants:
+        """What a key holds once `stored` is in: the newest last, the longest unused left out over the bound."""
+        kept = []
+        for old in before:
+            if old is stored or old.selecting == stored.selecting:
+                stored.uses = max(stored.uses, old.uses)
+            else:
+                kept.append(old)
+        while len(kept) >= self._most_variants:
+            kept.remove(min(kept, key=_last_use))
+        return (*kept, stored)
+
+    # ---- leaving -------------------------------------------------------------------------------------------------
+
+    def remove(self, stored: StoredResponse) -> bool:
+        """Not here any more; False if it was not."""
+        entry = self._entries.peek(stored.key)
+        if entry is None or stored not in entry.variants:
+            return False
+        rest = tuple(other for other in entry.variants if other is not stored)
+        if rest:
+            self._entries.change(entry, rest, _size(rest))
+        else:
+            del self._entries[stored.key]
+        self._leave(stored)
+        return True
+
+    def purge_key(self, key: bytes, *, soft: bool = False) -> int:
+        """How many variants of the key were purged; a soft purge leaves them here, to be validated before use."""
+        return self._purge(self.peek(key), soft=soft)
+
+    def purge_prefix(self, prefix: bytes, *, soft: bool = False) -> int:
+        keys = [key for key in self._entries if key.startswith(prefix)]
+        return self._purge([stored for key in keys for stored in self.peek(key)], soft=soft)
+
+    def purge_tag(self, tag: bytes, *, soft: bool = False) -> int:
+        return self._purge(list(self._tagged.get(tag, ())), soft=soft)
+
+    def purge_match(self, predicate: Callable[[StoredResponse], bool], *, soft: bool = False) -> int:
+        return self._purge([stored for stored in self if predicate(stored)], soft=soft)
+
+    def purge_all(self, *, soft: bool = False) -> int:
+        return self._purge(list(self), soft=soft)
+
+    def resize(self, limit: int) -> None:
+        """The bound is another one from now on; what does not fit is evicted."""
+        self._entries.limit = limit
+        self._entries.make_room(0)
+
+    def _purge(self, found: Iterable[StoredResponse], *, soft: bool) -> int:
+        count = 0
+        for stored in found:
+            count += 1
+            if soft:
+                stored.outdated = True
+                self._tell(stored)
+            else:
+                self.remove(stored)
+        return count
+
+    # ---- bookkeeping ---------------------------------------------------------------------------------------------
+
+    def _enter(self, stored: StoredResponse) -> None:
+        stored.live = True
+        self._count += 1
+        for tag in stored.tags:
+            self._tagged.setdefault(tag, set()).add(stored)
+
+    def _leave(self, stored: StoredResponse) -> None:
+        stored.live = False
+        self._count -= 1
+        for tag in stored.tags:
+            same = self._tagged.get(tag)
+            if same is not None:
+                same.discard(stored)
+                if not same:
+                    del self._tagged[tag]
+        self._tell(stored)
+
+    def _lose(self, entry: Entry) -> None:
+        for stored in entry.variants:
+            self._leave(stored)
+
+    def _tell(self, stored: StoredResponse) -> None:
+        for hook in self.on_gone:
+            hook(stored)
+
+    # Last in the class: below it `bytes` means this and not the type.
+    @property
+    def bytes(self) -> int:
+        """Memory taken by entries and reservations, as weighed."""
+        return int(self._entries.currsize) + self.reserved
+
+
+def _size(variants: Variants) -> int:
+    return PER_KEY + sum(stored.weight for stored in variants)
+
+
+def _last_use(stored: StoredResponse) -> int:
+    return stored.used
