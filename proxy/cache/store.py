@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.cache.eviction import Entry, S3Fifo
-from proxy.cache.weight import PER_KEY, weigh
+from proxy.cache.weight import PER_KEY, SharedLines, weigh
 from proxy.http.stored import BodyState
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Store:
         self._entries = S3Fifo(limit, self._lose)
         self._find = self._entries.__getitem__
         self._most_variants = most_variants
+        self._shared = SharedLines()
         self._tagged: dict[bytes, set[StoredResponse]] = {}
         self._count = 0
         self._uses = 0
@@ -114,7 +115,7 @@ class Store:
         Putting again what is here already (its head was freshened, RFC 9111 §4.3.4) weighs it anew and voids its memos.
         """
         assert stored.body.state is BodyState.COMPLETE
-        stored.weight = weigh(stored)
+        stored.weight = weigh(stored, self._shared)
         room = self.limit - self.reserved
         entry = self._entries.peek(stored.key)
         before = () if entry is None else entry.variants

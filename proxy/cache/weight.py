@@ -10,10 +10,12 @@ from __future__ import annotations
 from sys import getsizeof
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from proxy.http.message import Fields
 
-    from proxy.http.message import Fields
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proxy.http.message import Line
     from proxy.http.stored import StoredResponse
 
 _STEP: Final = 16  # pymalloc's and malloc's alignment
@@ -33,25 +35,75 @@ PER_BODY: Final = 64 + 96
 PER_TAG: Final = 96  # a slot in the tag's set, a share of the set
 
 
-def weigh(stored: StoredResponse) -> int:
-    """Bytes of memory held by one variant, the share of its key apart."""
-    total = PER_RESPONSE + PER_HEAD + PER_BODY + PER_TAG * len(stored.tags)
+MOST_SHARED: Final = 8192  # lines; about 1 MiB
+
+
+class KeptFields(Fields):
+    """Fields without an index: with it a small response would weigh a third more, and a hit asks for few fields."""
+
+    __slots__ = ()
+
+    def get(self, name: bytes) -> bytes | None:
+        values = self.all(name)
+        return b", ".join(values) if values else None
+
+    def all(self, name: bytes) -> list[bytes]:
+        return [value for known, value in self.lines if known.lower() == name]
+
+    def names(self) -> Iterator[bytes]:
+        return iter(dict.fromkeys(known.lower() for known, _value in self.lines))
+
+    def __contains__(self, name: bytes) -> bool:
+        return any(known.lower() == name for known, _value in self.lines)
+
+
+class SharedLines:
+    """Field lines that many responses have in common, kept once: `Server`, `Content-Type`, names above all.
+
+    A line costs the first response that brings it all of its weight, every other a pointer.
+    """
+
+    __slots__ = ("_lines", "_names")
+
+    def __init__(self) -> None:
+        self._lines: dict[Line, Line] = {}
+        self._names: dict[bytes, bytes] = {}
+
+    def share(self, fields: Fields) -> tuple[Fields, int]:
+        """Equal fields made of shared lines, and what they weigh."""
+        total = 64
+        lines = []
+        for line in fields.lines:
+            known = self._lines.get(line)
+            if known is None:
+                known = self._add(line)
+                total += _PAIR + _bytes(known[1])
+            lines.append(known)
+            total += _POINTER
+        return KeptFields(tuple(lines)), total
+
+    def _add(self, line: Line) -> Line:
+        # No order of eviction: what is common comes back at once, and starting anew costs only some sharing.
+        if len(self._lines) >= MOST_SHARED:
+            self._lines.clear()
+        if len(self._names) >= MOST_SHARED:
+            self._names.clear()
+        known = (self._names.setdefault(line[0], line[0]), line[1])
+        self._lines[known] = known
+        return known
+
+
+def weigh(stored: StoredResponse, shared: SharedLines) -> int:
+    """Bytes of memory held by one variant, the share of its key apart; its head comes to be made of shared lines."""
+    fields, total = shared.share(stored.head.fields)
+    stored.head = stored.head.with_fields(fields)
+    total += PER_RESPONSE + PER_HEAD + PER_BODY + PER_TAG * len(stored.tags)
     total += _bytes(stored.key) + _round(getsizeof(stored.control))
-    total += _fields(stored.head.fields) + sum(map(_bytes, stored.body.chunks)) + _POINTER * len(stored.body.chunks)
+    total += sum(map(_bytes, stored.body.chunks)) + _POINTER * len(stored.body.chunks)
     if stored.request_fields is not None:
-        total += _fields(stored.request_fields)
-    if stored.selecting:
-        total += _lines(stored.selecting)
-    return total
-
-
-def _fields(fields: Fields) -> int:
-    return _lines(fields.lines)
-
-
-def _lines(lines: Iterable[tuple[bytes, bytes | None]]) -> int:
-    total = 64
-    for name, value in lines:
+        stored.request_fields, more = shared.share(stored.request_fields)
+        total += more
+    for name, value in stored.selecting or ():
         total += _POINTER + _PAIR + _bytes(name) + (0 if value is None else _bytes(value))
     return total
 
