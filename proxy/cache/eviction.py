@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from proxy.http.stored import StoredResponse
 
 MOST_USES: Final = 3  # rounds a used key may go, as in the paper: two bits tell hot from warm
-PROMOTE: Final = 2  # uses in the small queue that make a key worth keeping, as in the paper
+# Uses in the small queue that make a key worth keeping. departs: the paper asks for two; with one, traces of changing
+# popularity missed a little less (10 % cache: hits .448 against .441) and no other trace more than .0005 more.
+PROMOTE: Final = 1
 SMALL_SHARE: Final = 0.1  # of the limit, as in the paper
 # Keys looked at for one eviction. Each was paid for by a hit, but a cache that was all hits until now would otherwise
 # stop the loop for a walk over all of it; after so many the next one goes, whatever its count.

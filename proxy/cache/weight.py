@@ -35,7 +35,10 @@ PER_BODY: Final = 64 + 96
 PER_TAG: Final = 96  # a slot in the tag's set, a share of the set
 
 
-MOST_SHARED: Final = 8192  # lines; about 1 MiB
+MOST_SHARED: Final = 8192  # lines, each with at most so many bytes: about 2 MiB
+LONGEST_SHARED: Final = 128
+# Lines whose value belongs to one response: kept out, or a freshened response would share them with its own past.
+OWN: Final = frozenset({b"age", b"content-length", b"date", b"etag", b"expires", b"last-modified", b"location"})
 
 
 class KeptFields(Fields):
@@ -76,21 +79,26 @@ class SharedLines:
         for line in fields.lines:
             known = self._lines.get(line)
             if known is None:
-                known = self._add(line)
-                total += _PAIR + _bytes(known[1])
+                known, weight = self._take(line)
+                total += weight
             lines.append(known)
             total += _POINTER
         return KeptFields(tuple(lines)), total
 
-    def _add(self, line: Line) -> Line:
+    def _take(self, line: Line) -> tuple[Line, int]:
+        """The line with its name shared, and what it weighs; the next response that has it shares it whole."""
+        name, value = line
+        if len(name) + len(value) > LONGEST_SHARED:
+            return line, _PAIR + _bytes(name) + _bytes(value)
         # No order of eviction: what is common comes back at once, and starting anew costs only some sharing.
         if len(self._lines) >= MOST_SHARED:
             self._lines.clear()
         if len(self._names) >= MOST_SHARED:
             self._names.clear()
-        known = (self._names.setdefault(line[0], line[0]), line[1])
-        self._lines[known] = known
-        return known
+        known = (self._names.setdefault(name, name), value)
+        if name.lower() not in OWN:
+            self._lines[known] = known
+        return known, _PAIR + _bytes(value)
 
 
 def weigh(stored: StoredResponse, shared: SharedLines) -> int:
