@@ -21,7 +21,7 @@ from proxy.exchange import Outcome
 from proxy.policy.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SLOTS = 8192  # per process
 REGION = 8 * SLOTS  # bytes
@@ -245,6 +245,13 @@ def render(regions: Mapping[str, memoryview], sites: Layout) -> str:
         lines += _header(metric)
         lines += _sites(metric, totals, sites)
     return "\n".join([*lines, ""])
+
+
+def render_checks(verdicts: Iterable[tuple[str, str, bool]]) -> str:
+    """What the active checks say of (pool, address, up): known to admin alone, so without slots."""
+    lines = [f'tandem_check_up{{pool="{_escape(p)}",upstream="{_escape(a)}"}} {int(up)}' for p, a, up in verdicts]
+    header = ["# HELP tandem_check_up Whether the active check finds an origin good.", "# TYPE tandem_check_up gauge"]
+    return "\n".join([*header, *lines, ""]) if lines else ""
 
 
 def _first(metric: Metric) -> int:

@@ -1,0 +1,210 @@
+"""`tandem status` and `tandem purge`: questions to a running instance over `admin.sock`, answers for people or programs.
+
+Exit status: 0 fine, 1 something is faulty or nothing runs, 2 wrong usage. Imports are light: a command should start fast.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from proxy.console import escape
+from proxy.runtime import ADMIN_SOCKET, choose_folder
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Sequence
+
+    Plain = dict[str, Any]
+
+FINE: Final = 0
+FAULTY: Final = 1
+USAGE: Final = 2
+TIMEOUT: Final = 15.0  # seconds; above what admin itself waits for a silent worker
+# An address is sent as it was typed, but for blanks and what is not ASCII, which are percent-encoded (RFC 3986 §2.1).
+_AS_TYPED: Final = "%!#$&'()*+,/:;=?@[]~\"<>\\^`{|}"
+
+
+class CommandError(Exception):
+    """One line for people, and the exit status."""
+
+    def __init__(self, text: str, status: int = FAULTY) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def add_arguments(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `status` and `purge`; each sets `run` to the function that takes the arguments and gives the exit status."""
+    show = subparsers.add_parser("status", help="show processes, sites, origins and cache of a running instance")
+    _common(show)
+    show.set_defaults(run=status)
+
+    clear = subparsers.add_parser(
+        "purge",
+        help="purge stored responses",
+        description="Purge stored responses. They stay, to be validated before their next use, unless --hard is given.",
+    )
+    what = clear.add_mutually_exclusive_group(required=True)
+    what.add_argument("url", nargs="?", metavar="URL", help="the responses stored for this address")
+    what.add_argument("--prefix", metavar="URL", help="all whose address begins with this")
+    what.add_argument("--all", action="store_true", help="everything that is stored")
+    clear.add_argument("--hard", action="store_true", help="remove instead of validating before the next use")
+    clear.add_argument("--dry-run", action="store_true", help="only count what would be purged")
+    _common(clear)
+    clear.set_defaults(run=purge)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the whole answer, for programs")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--runtime", metavar="DIR", help="runtime folder of the instance")
+    where.add_argument("--socket", metavar="PATH", help="its admin socket")
+
+
+# ---- asking ----------------------------------------------------------------------------------------------------------
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def socket_path(args: argparse.Namespace) -> Path:
+    if args.socket:
+        return Path(args.socket)
+    return choose_folder(args.runtime, os.environ, os.geteuid()) / ADMIN_SOCKET
+
+
+def ask(path: Path, method: str, target: str, body: Plain | None = None) -> tuple[int, Plain]:
+    """Status (200 or 504) and JSON answer of the instance behind this socket. Raises CommandError for all else."""
+    connection = _UnixConnection(path)
+    try:
+        data = None if body is None else json.dumps(body)
+        connection.request(method, target, data, {} if data is None else {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (FileNotFoundError, ConnectionRefusedError) as problem:
+        raise CommandError(
+            f"no tandem runs behind {path}; start one by `tandem run -c FILE`, or say where it is: --runtime DIR"
+        ) from problem
+    except PermissionError as problem:
+        raise CommandError(f"{path}: permission denied; be root, or a member of the socket's group") from problem
+    except TimeoutError as problem:
+        raise CommandError(f"{path}: no answer within {TIMEOUT:g} s") from problem
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        raise CommandError(f"{path}: {problem or type(problem).__name__}") from problem
+    finally:
+        connection.close()
+    if not isinstance(answer, dict):
+        raise CommandError(f"{path}: not the answer of a tandem")
+    if response.status not in {200, 504}:
+        reason = str(answer.get("error", f"status {response.status}"))
+        raise CommandError(reason, USAGE if response.status == 400 else FAULTY)
+    return response.status, answer
+
+
+def _say_fault(problem: CommandError) -> int:
+    sys.stderr.write(f"tandem: {escape(str(problem))}\n")
+    return problem.status
+
+
+def _show(answer: Plain, lines: Iterable[str], *, as_json: bool) -> None:
+    text = json.dumps(answer, indent=2) if as_json else "\n".join(map(escape, lines))
+    sys.stdout.write(text + "\n")
+
+
+# ---- status ----------------------------------------------------------------------------------------------------------
+
+
+def status(args: argparse.Namespace) -> int:
+    """1 if something is faulty."""
+    try:
+        _, answer = ask(socket_path(args), "GET", "/v1/status")
+    except CommandError as problem:
+        return _say_fault(problem)
+    _show(answer, describe(answer), as_json=args.json)
+    return FAULTY if answer["faults"] else FINE
+
+
+def describe(answer: Plain) -> list[str]:
+    """The status as lines for people."""
+    lines = [f"tandem {answer['version']}, configuration {answer['generation']} ({answer['digest'][:12]})", ""]
+    lines += _table(
+        ("PROCESS", "PID", "STATE"),
+        [(one.get("name"), one.get("pid") or "-", _state(one)) for one in answer["processes"]],
+    )
+    for site in answer["sites"]:
+        requests = ", ".join(f"{count} {outcome}" for outcome, count in site["requests"].items()) or "no requests yet"
+        lines += ["", f"site {site['name']} on {' '.join(site['listen'])}: {requests}"]
+        rows = [(f"  {up['address']}", up.get("route", ""), _state(up), _check(up)) for up in site["upstreams"]]
+        lines += _table(("  ORIGIN", "ROUTE", "STATE", "CHECK"), rows) if rows else []
+    lines += ["", _cache_line(answer["cache"])]
+    lines += ["", *(f"! {fault}" for fault in answer["faults"])] if answer["faults"] else ["all is well"]
+    return lines
+
+
+def _state(one: Plain) -> str:
+    return f"{one.get('state')} ({one['why']})" if one.get("why") else str(one.get("state"))
+
+
+def _check(upstream: Plain) -> str:
+    return str(upstream.get("check") or "-")
+
+
+def _cache_line(cache: Plain) -> str:
+    ratio = "" if cache["hit_ratio"] is None else f", {cache['hit_ratio']:.1%} hits"
+    return f"cache {_size(cache['bytes'])} of {_size(cache['limit'])}, {cache['entries']} stored responses{ratio}"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if count < 1024:
+            return f"{count:.0f}{unit}" if unit == "B" else f"{count:.1f}{unit}"
+        count /= 1024
+    return f"{count:.1f}GB"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Columns as wide as their widest cell."""
+    cells = [tuple(map(str, row)) for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+# ---- purge -----------------------------------------------------------------------------------------------------------
+
+
+def purge(args: argparse.Namespace) -> int:
+    """1 if a living worker did not apply it, 2 if what to purge was no address."""
+    wanted: Plain = {"hard": args.hard, "dry_run": args.dry_run}
+    if args.all:
+        wanted["all"] = True
+    else:
+        wanted["prefix" if args.prefix else "url"] = quote(args.prefix or args.url or "", safe=_AS_TYPED)
+    try:
+        code, answer = ask(socket_path(args), "POST", "/v1/purge", wanted)
+    except CommandError as problem:
+        return _say_fault(problem)
+    _show(answer, describe_purge(answer), as_json=args.json)
+    return FINE if code == 200 else FAULTY
+
+
+def describe_purge(answer: Plain) -> list[str]:
+    verb = "would purge" if answer["dry_run"] else "purged"
+    count = answer["purged"]
+    what = "stored response" if count == 1 else "stored responses"
+    workers = answer["workers"]
+    lines = [f"{verb} {count} {what}; applied on {answer['applied']}/{len(workers)} workers"]
+    return lines + [f"! {one['name']}: {one['note']}" for one in workers if one["purged"] is None]
