@@ -1,17 +1,19 @@
 """Every option of the configuration file, once: name, type, default, unit and one sentence.
 
-The loader, the reference page, the JSON Schema, `tandem init` and `config/default.toml` are made from these classes. A class is
-one table of the file; a field without default must be written. What a value *means* is decided elsewhere; what it may be, here.
+The loader, the reference page, the JSON Schema, `tandem init` and `config/default.toml` are made from these classes. A
+class is one table of the file; a field without default must be written. Where a list is wanted, one value alone will
+do. `kind` names the check of a text (config/kinds.py) and marks the files to be read. What a value *means* is decided
+elsewhere.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from config.units import Address, Duration, Listen, Size
+from config.units import Duration, Listen, Size
 
 Network = IPv4Network | IPv6Network
 
@@ -19,80 +21,142 @@ Network = IPv4Network | IPv6Network
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of every table: frozen, so that one Config can be shared by all that runs under it."""
 
-
-def about(text: str, **limits: float) -> Meta:
-    """The one sentence about an option, with its bounds."""
-    return Meta(description=text, **limits)  # type: ignore[arg-type]  # ge, le as keywords
+    shorthand: ClassVar[str] = ""  # the field that a text in place of the table stands for
 
 
-# ---- sites -----------------------------------------------------------------------------------------------------------------------
+def about(text: str, *, kind: str = "", ge: int | None = None, le: int | None = None, positive: bool = False) -> Meta:
+    """The one sentence about an option, with its bounds; `positive` is for durations and sizes where 0 has no sense."""
+    return Meta(description=text, ge=ge, le=le, extra={"kind": kind, "positive": positive})
 
 
-class Certificate(Table):
-    cert: Annotated[str, about("PEM file with the certificate and its chain.")]
-    key: Annotated[str, about("PEM file with the private key, readable by the owner alone.")]
+# ---- sites -----------------------------------------------------------------------------------------------------------
 
 
-class Upstream(Table):
-    address: Annotated[str, about("host:port of the origin, or https://host[:port] for TLS towards it.")]
-    route: Annotated[str, about("Tomcat's jvmRoute of this origin; sessions whose id ends in it stay here.")] = ""
+class Certificate(Table, frozen=True, kw_only=True):
+    cert: Annotated[str, about("PEM file with the certificate and its chain.", kind="file")]
+    key: Annotated[str, about("PEM file with the private key, not accessible to others.", kind="secret")]
+
+
+class Upstream(Table, frozen=True, kw_only=True):
+    shorthand: ClassVar[str] = "address"
+
+    address: Annotated[
+        str, about("host:port of the origin, or https://host[:port] for TLS towards it.", kind="address")
+    ]
+    route: Annotated[
+        str, about("Tomcat's jvmRoute of this origin; sessions whose id ends in it stay here.", kind="route")
+    ] = ""
     weight: Annotated[int, about("Share of the requests, relative to the others.", ge=1, le=1000)] = 1
-    max_connections: Annotated[int, about("Connections kept to this origin at once; 0: no bound.", ge=0)] = 0
+    max_connections: Annotated[
+        int, about("Connections kept to this origin at once; 0: no bound.", ge=0, le=1_000_000)
+    ] = 0
 
 
-class Health(Table):
-    path: Annotated[str, about("Path asked for by the active check.")] = "/"
-    every: Annotated[Duration, about("Time between two checks of one origin.")] = Duration(2.0)
-    timeout: Annotated[Duration, about("Time for one check, connect to last byte.")] = Duration(2.0)
-    rise: Annotated[int, about("Good checks in a row before a failed origin is used again.", ge=1)] = 2
-    fall: Annotated[int, about("Bad checks in a row before an origin is left out.", ge=1)] = 2
-    status: Annotated[str, about("Statuses that count as good: codes and ranges, `200-399`.")] = "200-399"
+class Health(Table, frozen=True, kw_only=True):
+    path: Annotated[str, about("Path asked for by the active check.", kind="target")] = "/"
+    every: Annotated[Duration, about("Time between two checks of one origin.", positive=True)] = Duration(2.0)
+    timeout: Annotated[Duration, about("Time for one check, connect to last byte.", positive=True)] = Duration(2.0)
+    rise: Annotated[int, about("Good checks in a row before a failed origin is used again.", ge=1, le=1000)] = 2
+    fall: Annotated[int, about("Bad checks in a row before an origin is left out.", ge=1, le=1000)] = 2
+    status: Annotated[str, about("Statuses that count as good: codes and ranges, `200-399, 404`.", kind="statuses")] = (
+        "200-399"
+    )
 
 
-class Ejection(Table):
-    failures: Annotated[int, about("Failures in a row that put an origin aside; 0 switches ejection off.", ge=0)] = 3
-    time: Annotated[Duration, about("How long it stays aside the first time; doubled at each repetition, up to 8 times.")] = Duration(10.0)
-    slow_start: Annotated[Duration, about("Time over which a returning origin's share grows back to its weight.")] = Duration(10.0)
+class Ejection(Table, frozen=True, kw_only=True):
+    failures: Annotated[
+        int, about("Failures in a row that put an origin aside; 0 switches ejection off.", ge=0, le=1_000_000)
+    ] = 3
+    time: Annotated[
+        Duration,
+        about("How long it stays aside the first time; doubled at each repetition, up to 8 times.", positive=True),
+    ] = Duration(10.0)
+    slow_start: Annotated[Duration, about("Time over which a returning origin's share grows back to its weight.")] = (
+        Duration(10.0)
+    )
 
 
-class UpstreamTls(Table):
+class UpstreamTls(Table, frozen=True, kw_only=True):
     verify: Annotated[bool, about("Check the origin's certificate and name.")] = True
-    ca: Annotated[str, about("PEM file of authorities to trust instead of the system's.")] = ""
-    name: Annotated[str, about("Name expected in the certificate and sent as SNI, instead of the address's host.")] = ""
+    ca: Annotated[str, about("PEM file of authorities to trust instead of the system's.", kind="file")] = ""
+    name: Annotated[
+        str,
+        about("Name expected in the certificate and sent as SNI, instead of the address's host.", kind="host"),
+    ] = ""
 
 
-class Timeouts(Table):
-    connect: Annotated[Duration, about("Connecting to an origin, TLS included.")] = Duration(5.0)
-    first_byte: Annotated[Duration, about("From the request sent to the response head.")] = Duration(60.0)
-    idle: Annotated[Duration, about("Between two pieces of a response body, or of an upgraded connection.")] = Duration(60.0)
+class Timeouts(Table, frozen=True, kw_only=True):
+    connect: Annotated[Duration, about("Connecting to an origin, TLS included.", positive=True)] = Duration(5.0)
+    first_byte: Annotated[Duration, about("From the request sent to the response head.", positive=True)] = Duration(
+        60.0
+    )
+    idle: Annotated[
+        Duration, about("Between two pieces of a response body, or of an upgraded connection.", positive=True)
+    ] = Duration(60.0)
     whole: Annotated[Duration, about("From the request to the last byte of the response; 0: no bound.")] = Duration(0.0)
 
 
-class Site(Table):
+class Site(Table, frozen=True, kw_only=True):
     listen: Annotated[tuple[Listen, ...], about("Addresses to listen on: `:80`, `127.0.0.1:8080`, `[::1]:80`.")]
-    name: Annotated[str, about("Name in logs, metrics and rules; the first host or `site-N` if not given.")] = ""
-    hosts: Annotated[tuple[str, ...], about("Host names served, `*.example.org` for all below; none: every name on these addresses.")] = ()
-    tls: Annotated[tuple[Certificate, ...], about("Certificates, chosen by the name the client asks for; the port 443 needs one.")] = ()
-    upstream: Annotated[tuple[Upstream, ...], about("Origins: addresses, or tables with route, weight, max_connections.")] = ()
-    upstream_tls: Annotated[UpstreamTls, about("TLS towards origins given as https://.")] = field(default_factory=UpstreamTls)
+    name: Annotated[
+        str, about("Name in logs, metrics and rules; the first host or `site-N` if not given.", kind="name")
+    ] = ""
+    hosts: Annotated[
+        tuple[str, ...],
+        about("Host names served, `*.example.org` for all below; none: every name.", kind="hosts"),
+    ] = ()
+    tls: Annotated[
+        tuple[Certificate, ...],
+        about("Certificates, chosen by the name that the client asks for; port 443 needs one."),
+    ] = ()
+    tls_ports: Annotated[
+        tuple[Annotated[int, about("Port.", ge=1, le=65535)], ...],
+        about("Ports of `listen` that speak TLS; none given: all but 80, if there is a certificate."),
+    ] = ()
+    upstream: Annotated[
+        tuple[Upstream, ...], about("Origins: addresses, or tables with route, weight, max_connections.")
+    ] = ()
+    upstream_tls: Annotated[UpstreamTls, about("TLS towards origins given as https://.")] = field(
+        default_factory=UpstreamTls
+    )
     preset: Annotated[Literal["none", "tomcat"], about("Set of settings for a kind of origin.")] = "none"
     balance: Annotated[
-        Literal["round-robin", "least-requests", "consistent-hash"], about("How an origin is chosen for a request without session.")
+        Literal["round-robin", "least-requests", "consistent-hash"],
+        about("How an origin is chosen for a request without session."),
     ] = "round-robin"
     health: Annotated[Health | None, about("Active checks; without it only failures seen in traffic count.")] = None
-    eject: Annotated[Ejection, about("Leaving out an origin after failures seen in traffic.")] = field(default_factory=Ejection)
+    eject: Annotated[Ejection, about("Leaving out an origin after failures seen in traffic.")] = field(
+        default_factory=Ejection
+    )
     timeouts: Annotated[Timeouts, about("Patience with the origins.")] = field(default_factory=Timeouts)
-    retry: Annotated[bool, about("Repeat, once, what is safe to repeat: nothing answered yet, no body, safe method; or connect failed.")] = True
-    host: Annotated[Literal["keep", "rewrite"], about("Host towards the origin: the client's, or the origin's own address.")] = "keep"
-    rewrite_redirects: Annotated[bool, about("Turn the origin's own address in Location and cookie domains into the site's.")] = True
-    trusted: Annotated[tuple[Network, ...], about("Hops in front of this proxy whose Forwarded and X-Forwarded-* are believed.")] = ()
-    pass_fields: Annotated[tuple[str, ...], about("Request fields of the dropped kinds that may pass; they become part of the key.")] = ()
+    retry: Annotated[
+        bool,
+        about("Repeat, once, what may be repeated: a failed connect, or a safe request unanswered and without body."),
+    ] = True
+    host: Annotated[
+        Literal["keep", "rewrite"], about("Host towards the origin: the client's, or the origin's own address.")
+    ] = "keep"
+    rewrite_redirects: Annotated[
+        bool, about("Turn the origin's own address in Location and cookie domains into the site's.")
+    ] = True
+    trusted: Annotated[
+        tuple[Network, ...],
+        about("Hops in front of this proxy whose Forwarded and X-Forwarded-* are believed."),
+    ] = ()
+    pass_fields: Annotated[
+        tuple[str, ...],
+        about("Request fields of the dropped kinds that may pass; they become part of the key.", kind="token"),
+    ] = ()
     purge_from: Annotated[tuple[Network, ...], about("Networks whose clients may send PURGE.")] = ()
-    upgrade: Annotated[tuple[str, ...], about("Protocols a client may upgrade to.")] = ("websocket",)
+    upgrade: Annotated[tuple[str, ...], about("Protocols a client may upgrade to.", kind="token")] = ("websocket",)
     max_body: Annotated[Size, about("Largest request body; 0: no bound, it is streamed.")] = Size(0)
-    encode_target: Annotated[bool, about('Percent-encode `"<>^{|}`, backtick and backslash in targets instead of refusing them.')] = False
+    encode_target: Annotated[
+        bool, about('Percent-encode `"<>^{|}`, backtick and backslash in targets instead of refusing them.')
+    ] = False
     allow_trace: Annotated[bool, about("Forward TRACE instead of answering 405.")] = False
-    session_cookies: Annotated[tuple[str, ...], about("Cookies that make a response personal: never stored with them.")] = (
+    session_cookies: Annotated[
+        tuple[str, ...], about("Cookies that make a response personal: never stored with them.", kind="token")
+    ] = (
         "JSESSIONID",
         "JSESSIONIDSSO",
         "PHPSESSID",
@@ -102,106 +166,160 @@ class Site(Table):
         "session",
         "sessionid",
     )
-    session_arguments: Annotated[tuple[str, ...], about("Path parameters and query arguments that carry a session id.")] = ("jsessionid",)
+    session_arguments: Annotated[
+        tuple[str, ...], about("Path parameters and query arguments that carry a session id.", kind="token")
+    ] = ("jsessionid",)
     set_cookie: Annotated[
-        Literal["store", "strip", "skip"], about("Other Set-Cookie in storable responses: replay it, leave it out, or do not store.")
+        Literal["store", "strip", "skip"],
+        about("Other Set-Cookie in storable responses: replay it, leave it out, or do not store."),
     ] = "store"
     honour_request: Annotated[bool, about("Obey the client's Cache-Control (no-cache, max-age, …).")] = True
-    stale_on_error: Annotated[Duration, about("How long past freshness a response may answer for a failing origin.")] = Duration(86400.0)
-    error_pages: Annotated[dict[str, str], about("Files by status: `{ 503 = \"down.html\" }`.")] = field(default_factory=dict)
+    stale_on_error: Annotated[
+        Duration, about("How long past freshness a response may answer for a failing origin.")
+    ] = Duration(86400.0)
+    error_pages: Annotated[
+        dict[Annotated[str, about("Status.", kind="error status")], Annotated[str, about("File.", kind="file")]],
+        about('Files by status: `{ 503 = "down.html" }`.'),
+    ] = field(default_factory=dict)
+
+    def speaks_tls(self, listen: Listen) -> bool:
+        """One address speaks either TLS or not, whatever site is asked for: config/checks.py sees to it."""
+        return bool(self.tls) and (listen.port in self.tls_ports if self.tls_ports else listen.port != 80)
 
 
-# ---- rules -----------------------------------------------------------------------------------------------------------------------
+# ---- rules -----------------------------------------------------------------------------------------------------------
 
 
-class Match(Table):
+class Match(Table, frozen=True, kw_only=True):
     site: Annotated[str, about("Name of the site.")] = ""
-    path: Annotated[tuple[str, ...], about("Path patterns, `*` for any characters: `/static/*`, `*.css`.")] = ()
-    host: Annotated[tuple[str, ...], about("Host names, `*.example.org` for all below.")] = ()
-    method: Annotated[tuple[str, ...], about("Request methods.")] = ()
+    path: Annotated[
+        tuple[str, ...], about("Path patterns, `*` for any characters: `/static/*`, `*.css`.", kind="path")
+    ] = ()
+    host: Annotated[tuple[str, ...], about("Host names, `*.example.org` for all below.", kind="hosts")] = ()
+    method: Annotated[tuple[str, ...], about("Request methods.", kind="method")] = ()
 
 
-class Redirect(Table):
-    to: Annotated[str, about("Target; `{scheme}`, `{host}`, `{path}`, `{query}` are replaced by the request's.")]
+class Redirect(Table, frozen=True, kw_only=True):
+    shorthand: ClassVar[str] = "to"
+
+    to: Annotated[
+        str,
+        about(
+            "Target; `{scheme}`, `{host}`, `{path}`, `{query}` are replaced by the request's.", kind="redirect target"
+        ),
+    ]
     status: Annotated[Literal[301, 302, 303, 307, 308], about("Status of the redirect.")] = 302
 
 
-class Answer(Table):
+class Answer(Table, frozen=True, kw_only=True):
     status: Annotated[int, about("Status.", ge=200, le=599)] = 200
     body: Annotated[str, about("Text to send.")] = ""
-    file: Annotated[str, about("File to send instead of a text, read at start and reload.")] = ""
-    type: Annotated[str, about("Content-Type.")] = "text/plain; charset=utf-8"
+    file: Annotated[str, about("File to send instead of a text, read at start and reload.", kind="file")] = ""
+    type: Annotated[str, about("Content-Type.", kind="field value")] = "text/plain; charset=utf-8"
 
 
-class Rule(Table):
-    name: Annotated[str, about("Name in explain, logs and faults.")]
-    match: Annotated[Match, about("What the rule applies to; the first rule that matches is the only one.")] = field(default_factory=Match)
+class Rule(Table, frozen=True, kw_only=True):
+    name: Annotated[str, about("Name in explain, logs and faults.", kind="name")]
+    match: Annotated[Match, about("What the rule applies to; the first rule that matches is the only one.")] = field(
+        default_factory=Match
+    )
     ttl: Annotated[Duration | None, about("Freshness lifetime where the origin gives none.")] = None
     cache: Annotated[bool, about("Whether answers may be stored and reused at all.")] = True
-    cookies: Annotated[Literal["obey", "ignore"], about("`ignore`: Cookie does not travel, Set-Cookie is left out.")] = "obey"
+    cookies: Annotated[
+        Literal["obey", "ignore"], about("`ignore`: Cookie does not travel, Set-Cookie is left out.")
+    ] = "obey"
     upstream: Annotated[tuple[Upstream, ...], about("Origins for these requests instead of the site's.")] = ()
     redirect: Annotated[Redirect | None, about("Answer with a redirect.")] = None
     answer: Annotated[Answer | None, about("Answer with a fixed text or file.")] = None
 
 
-# ---- the rest --------------------------------------------------------------------------------------------------------------------
+# ---- the rest --------------------------------------------------------------------------------------------------------
 
 
-class Cache(Table):
-    memory: Annotated[Size, about("Memory of the cache on this node: bodies, heads, index and buffers together; 0: no cache.")] = Size(256 * 2**20)
-    max_object: Annotated[Size, about("Largest response that is stored.")] = Size(64 * 2**20)
+class Cache(Table, frozen=True, kw_only=True):
+    memory: Annotated[
+        Size,
+        about("Memory of the cache on this node: bodies, heads, index and buffers together; 0: no cache."),
+    ] = Size(256 * 2**20)
+    max_object: Annotated[Size, about("Largest response that is stored.", positive=True)] = Size(64 * 2**20)
     variants: Annotated[int, about("Variants kept per key; the longest unused goes.", ge=1, le=1000)] = 32
     memo: Annotated[bool, about("The shortcut from request bytes to ready answers.")] = True
     trust_age: Annotated[bool, about("Believe Age alone, for origins whose clock is wrong.")] = False
 
 
-class Limits(Table):
-    request_line: Annotated[Size, about("Request line; over it 414.")] = Size(16 * 2**10)
-    field: Annotated[Size, about("One header field; over it 431.")] = Size(16 * 2**10)
-    head: Annotated[Size, about("Whole request head; over it 431.")] = Size(64 * 2**10)
+class Limits(Table, frozen=True, kw_only=True):
+    request_line: Annotated[Size, about("Request line; over it 414.", positive=True)] = Size(16 * 2**10)
+    field: Annotated[Size, about("One header field; over it 431.", positive=True)] = Size(16 * 2**10)
+    head: Annotated[Size, about("Whole request head; over it 431.", positive=True)] = Size(64 * 2**10)
     fields: Annotated[int, about("Header fields of a request; over it 431.", ge=1, le=10000)] = 100
-    response_head: Annotated[Size, about("Whole response head; over it 502.")] = Size(128 * 2**10)
+    response_head: Annotated[Size, about("Whole response head; over it 502.", positive=True)] = Size(128 * 2**10)
     response_fields: Annotated[int, about("Header fields of a response; over it 502.", ge=1, le=10000)] = 200
-    interim: Annotated[int, about("Interim (1xx) answers before a final one; over it 502.", ge=0)] = 32
-    chunk_overhead: Annotated[Size, about("Framing bytes of a chunked body beyond 8 times the body; over it 400 or 502.")] = Size(16 * 2**10)
-    head_time: Annotated[Duration, about("From a request's first byte to its whole head; over it 408.")] = Duration(10.0)
-    keepalive: Annotated[Duration, about("Idle time of a client connection between requests.")] = Duration(60.0)
-    body_idle: Annotated[Duration, about("Request body without progress; over it 408.")] = Duration(30.0)
-    body_rate: Annotated[Size, about("Least speed of a request body per second, measured over body_idle; over it 408.")] = Size(128)
-    client_idle: Annotated[Duration, about("Client that takes nothing of its answer; over it the connection is cut.")] = Duration(60.0)
-    pool_idle: Annotated[Duration, about("Idle upstream connection kept; below Tomcat's 20 s.")] = Duration(15.0)
-    per_client: Annotated[int, about("Connections per client address; trusted hops are exempt; 0: no bound.", ge=0)] = 1000
-    connections: Annotated[int, about("Client connections per worker; 0: from the open-files limit.", ge=0)] = 0
+    interim: Annotated[int, about("Interim (1xx) answers before a final one; over it 502.", ge=0, le=10000)] = 32
+    chunk_overhead: Annotated[
+        Size, about("Framing bytes of a chunked body beyond 8 times the body; over it 400 or 502.", positive=True)
+    ] = Size(16 * 2**10)
+    head_time: Annotated[
+        Duration, about("From a request's first byte to its whole head; over it 408.", positive=True)
+    ] = Duration(10.0)
+    keepalive: Annotated[Duration, about("Idle time of a client connection between requests.", positive=True)] = (
+        Duration(60.0)
+    )
+    body_idle: Annotated[Duration, about("Request body without progress; over it 408.", positive=True)] = Duration(30.0)
+    body_rate: Annotated[
+        Size, about("Least speed of a request body per second, measured over body_idle; under it 408.")
+    ] = Size(128)
+    client_idle: Annotated[
+        Duration, about("Client that takes nothing of its answer; over it the connection is cut.", positive=True)
+    ] = Duration(60.0)
+    pool_idle: Annotated[Duration, about("Idle upstream connection kept; below Tomcat's 20 s.", positive=True)] = (
+        Duration(15.0)
+    )
+    per_client: Annotated[
+        int, about("Connections per client address; trusted hops are exempt; 0: no bound.", ge=0, le=1_000_000)
+    ] = 1000
+    connections: Annotated[
+        int, about("Client connections per worker; 0: from the open-files limit.", ge=0, le=10_000_000)
+    ] = 0
 
 
-class AccessLog(Table):
-    file: Annotated[str, about("File, from $LOGS_DIRECTORY if set; `-` is standard output.")]
-    format: Annotated[str, about("common, combined, squid, json, or a template with `{field}` names.")] = "combined"
+class AccessLog(Table, frozen=True, kw_only=True):
+    shorthand: ClassVar[str] = "file"
+
+    file: Annotated[str, about("File, from $LOGS_DIRECTORY if set; `-` is standard output.", kind="output")]
+    format: Annotated[
+        str, about("common, combined, squid, json, or a template with `{field}` names.", kind="log format")
+    ] = "combined"
 
 
-class Log(Table):
+class Log(Table, frozen=True, kw_only=True):
     access: Annotated[tuple[AccessLog, ...], about("Access logs.")] = ()
-    level: Annotated[Literal["debug", "info", "warning", "error"], about("What is written to the error log (standard error).")] = "info"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], about("What is written to the error log (standard error).")
+    ] = "info"
 
 
-class Tokens(Table):
-    file: Annotated[str, about("File of hashed tokens, made by `tandem token add`.")]
+class Tokens(Table, frozen=True, kw_only=True):
+    file: Annotated[str, about("File of hashed tokens, made by `tandem token add`.", kind="secret")]
 
 
-class Admin(Table):
-    listen: Annotated[tuple[Listen, ...], about("TCP addresses of dashboard, API and metrics, beside the Unix socket.")] = ()
+class Admin(Table, frozen=True, kw_only=True):
+    listen: Annotated[
+        tuple[Listen, ...], about("TCP addresses of dashboard, API and metrics, beside the Unix socket.")
+    ] = ()
     tokens: Annotated[Tokens | None, about("Tokens that may change things over TCP.")] = None
     tls: Annotated[tuple[Certificate, ...], about("Certificates; needed off loopback.")] = ()
-    hosts: Annotated[tuple[str, ...], about("Names under which a browser may reach the admin address.")] = ()
+    hosts: Annotated[
+        tuple[str, ...], about("Names under which a browser may reach the admin address.", kind="hosts")
+    ] = ()
 
 
-class Process(Table):
+class Process(Table, frozen=True, kw_only=True):
     workers: Annotated[int, about("Worker processes.", ge=1, le=256)] = 1
-    user: Annotated[str, about("User of workers and admin when started as root.")] = "tandem"
+    user: Annotated[str, about("User of workers and admin when started as root.", kind="name")] = "tandem"
     drain: Annotated[Duration, about("Time for requests in flight when stopping.")] = Duration(30.0)
 
 
-class Config(Table):
+class Config(Table, frozen=True, kw_only=True):
     site: Annotated[tuple[Site, ...], about("Reverse mode: a cache in front of origins.")] = ()
     rule: Annotated[tuple[Rule, ...], about("Rules in order; the first that matches wins.")] = ()
     cache: Annotated[Cache, about("The response cache.")] = field(default_factory=Cache)

@@ -1,31 +1,74 @@
 """Values with units as they stand in the configuration file, and the time types used in the code.
 
-`512MB` is a Size, `30s` a Duration, `:80` a Listen. Parsers raise ValueError with a sentence that says what is accepted.
+`512MB` is a Size, `30s` a Duration, `:80` a Listen. Parsers raise ValueError with one sentence that says what is
+accepted. Digits are ASCII digits and few, looked at before conversion: `int()` alone takes signs, `_`, blanks and
+foreign digits.
 """
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import NamedTuple, NewType
 
 Seconds = NewType("Seconds", float)
 WallTime = NewType("WallTime", float)  # seconds since the epoch: for HTTP dates and logs
 MonoTime = NewType("MonoTime", float)  # seconds of a clock that cannot jump: for intervals
 
+_MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "min": 60_000, "s": 1000, "ms": 1}
+_BYTES = {"GB": 2**30, "MB": 2**20, "KB": 2**10, "B": 1}
+_MAX_MILLISECONDS = 3650 * 86_400_000  # ten years: longer is a slip of the pen
+_MAX_BYTES = 2**50
+_QUANTITY = re.compile(r"([0-9]{1,16})([A-Za-z]*)")
+_PORT = re.compile(r"[0-9]{1,5}")
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
+
 
 class Duration(float):
     """Seconds; written as `250ms`, `30s`, `5min`, `2h`, `1d`."""
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        """The duration that `text` names, to the millisecond; at most ten years."""
+        milliseconds = _parse_quantity(text, _MILLISECONDS)
+        if milliseconds is None or milliseconds > _MAX_MILLISECONDS:
+            raise ValueError("a duration is a whole number with ms, s, min, h or d, such as `30s`, at most `3650d`")
+        return cls(milliseconds / 1000)
+
+    @property
+    def text(self) -> str:
+        """The shortest spelling, which `parse` turns back into the same duration."""
+        return _spell(round(self * 1000), _MILLISECONDS, "s")
 
 
 class Size(int):
     """Bytes; written as `512B`, `16KB`, `64MB`, `1GB` (powers of 1024)."""
 
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """The size that `text` names; at most a pebibyte."""
+        amount = _parse_quantity(text, _BYTES)
+        if amount is None or amount > _MAX_BYTES:
+            raise ValueError("a size is a whole number with B, KB, MB or GB, such as `64MB`, at most `1048576GB`")
+        return cls(amount)
+
+    @property
+    def text(self) -> str:
+        """The shortest spelling, which `parse` turns back into the same size."""
+        return _spell(int(self), _BYTES, "B")
+
 
 class Address(NamedTuple):
-    """Where to connect to; a port of 0 means the scheme's own."""
+    """Where to connect to; `parse_address` fills in the scheme's own port."""
 
     scheme: str
-    host: str
+    host: str  # name in lower case or literal, without brackets
     port: int
+
+    @property
+    def text(self) -> str:
+        prefix = "" if self.scheme == "http" else f"{self.scheme}://"
+        return f"{prefix}{bracket(self.host)}:{self.port}"
 
 
 class Listen(NamedTuple):
@@ -33,3 +76,116 @@ class Listen(NamedTuple):
 
     host: str
     port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Listen:
+        """The address that `text` names: `:80`, `127.0.0.1:8080`, `[::1]:80`; no names."""
+        sentence = "an address to listen on is `:80`, `127.0.0.1:8080` or `[::1]:80`, with a port from 1 to 65535"
+        host, port = _split_port(text, sentence)
+        if host and (literal := _literal(host)) is None:
+            raise ValueError(sentence)
+        return cls(literal if host and literal else "", port)
+
+    @property
+    def text(self) -> str:
+        return f"{bracket(self.host)}:{self.port}"
+
+
+def bracket(host: str) -> str:
+    """The host as it stands before `:port`: IPv6 literals in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def parse_address(text: str) -> Address:
+    """The origin that `text` names: `host:port`, `[v6]:port`, `http://host[:port]`, `https://host[:port]`."""
+    sentence = "an origin is `host:port`, `[address]:port` or `https://host[:port]`, without path or user"
+    scheme, mark, rest = text.rpartition("://")
+    if mark:
+        if scheme.lower() not in {"http", "https"}:
+            raise ValueError(sentence)
+        scheme, rest = scheme.lower(), rest.removesuffix("/")
+        if not re.search(r":[0-9]*\Z", rest) or rest.endswith("]"):
+            rest = f"{rest}:{443 if scheme == 'https' else 80}"
+    host, port = _split_port(rest, sentence)
+    return Address(scheme or "http", parse_host(host, sentence), port)
+
+
+def parse_host(text: str, sentence: str = "a host is a name of letters, digits, `-` and `.`, or an IP address") -> str:
+    """The host in lower case: a DNS name, an IPv4 address, or an IPv6 address with or without brackets."""
+    literal = _literal(text)
+    if literal is not None:
+        return literal
+    lower = text.lower()
+    # A last label of digits would be taken for an address by some resolvers (`1.2.3`, `0x7f.1`): never a name.
+    labels = lower.removesuffix(".").split(".")
+    if len(lower) > 253 or not _NAME.fullmatch(lower) or re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
+        raise ValueError(sentence)
+    return lower.removesuffix(".")
+
+
+def parse_network(text: str) -> IPv4Network | IPv6Network:
+    """The network that `text` names: an address is a network of one. Host bits must be zero."""
+    sentence = "a network is an address or `10.0.0.0/8`, `2001:db8::/32`"
+    if "%" in text:
+        raise ValueError(sentence)
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        wider = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(sentence) from None
+    raise ValueError(f"a network ends in zero bits: the one of this address is `{wider}`")
+
+
+def dec_hook(kind: type, value: object) -> object:
+    """The value of our types out of its text, for `msgspec.convert` and the decoders."""
+    if isinstance(value, str):
+        if kind is Duration:
+            return Duration.parse(value)
+        if kind is Size:
+            return Size.parse(value)
+        if kind is IPv4Network or kind is IPv6Network:
+            return parse_network(value)
+    raise NotImplementedError(f"{kind.__name__} is written as text")
+
+
+def _parse_quantity(text: str, units: dict[str, int]) -> int | None:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        return None
+    number, unit = int(match[1]), match[2]
+    if unit in units:
+        return number * units[unit]
+    return 0 if number == 0 and not unit else None  # zero needs no unit
+
+
+def _spell(amount: int, units: dict[str, int], zero: str) -> str:
+    if amount == 0:
+        return f"0{zero}"
+    unit, factor = next((unit, factor) for unit, factor in units.items() if amount % factor == 0)
+    return f"{amount // factor}{unit}"
+
+
+def _split_port(text: str, sentence: str) -> tuple[str, int]:
+    host, colon, digits = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not _PORT.fullmatch(digits) or not 1 <= int(digits) <= 65535 or (":" in host and not bracketed):
+        raise ValueError(sentence)
+    if bracketed and (":" not in host):
+        raise ValueError(sentence)
+    return host, int(digits)
+
+
+def _literal(text: str) -> str | None:
+    """The address in its usual spelling, or None if it is none. Zones mean nothing on another host: not taken."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if "%" in bare:
+        return None
+    for kind in (IPv6Address,) if bare is not text else (IPv4Address, IPv6Address):
+        try:
+            return str(kind(bare))
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,103 @@
+"""Checks of texts by the kind that the schema gives them: each raises ValueError with a sentence on what is accepted.
+
+A kind without check ("output") only tells readers and tools what the text is; "file" and "secret" mark what the
+supervisor reads. The text itself is never changed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from config.faults import nearest
+from config.units import parse_address, parse_host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOG_FORMATS = ("common", "combined", "squid", "json")
+PLACEHOLDERS = ("scheme", "host", "path", "query")
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110 §5.6.2
+_NAME = re.compile(r"[A-Za-z0-9*_][A-Za-z0-9*_.:-]{0,63}")
+_STATUSES = re.compile(r" *[1-5][0-9]{2}( *- *[1-5][0-9]{2})? *(, *[1-5][0-9]{2}( *- *[1-5][0-9]{2})? *)*")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")  # what a request target or Location may consist of, RFC 9112 §3
+_FIELD_VALUE = re.compile(r"[\x20-\x7e]*")
+
+
+def _matches(pattern: re.Pattern[str], sentence: str) -> Callable[[str], None]:
+    def check(text: str) -> None:
+        if not pattern.fullmatch(text):
+            raise ValueError(sentence)
+
+    return check
+
+
+def _check_file(text: str) -> None:
+    if not text or "\0" in text:
+        raise ValueError("a path is needed, counted from the folder of this file")
+
+
+def _check_address(text: str) -> None:
+    parse_address(text)
+
+
+def _check_host(text: str) -> None:
+    parse_host(text)
+
+
+def _check_hosts(text: str) -> None:
+    try:
+        parse_host(text.removeprefix("*."))
+    except ValueError:
+        raise ValueError("a host is `shop.example.org`, `*.example.org` or an IP address, without port") from None
+
+
+def _check_target(text: str) -> None:
+    if not text.startswith("/") or not _VISIBLE.fullmatch(text) or "#" in text:
+        raise ValueError("a path begins with `/` and has no blanks")
+
+
+def _check_path(text: str) -> None:
+    if not text.startswith(("/", "*")) or not _VISIBLE.fullmatch(text) or "?" in text or "#" in text:
+        raise ValueError("a path pattern begins with `/` or `*`, such as `/static/*` or `*.css`, and has no query")
+
+
+def _check_redirect_target(text: str) -> None:
+    bare = re.sub(r"\{([a-z]*)\}", lambda m: "" if m[1] in PLACEHOLDERS else m[0], text)
+    if not text or not _FIELD_VALUE.fullmatch(text) or " " in text or "{" in bare or "}" in bare:
+        raise ValueError("a redirect goes to a URL or path; `{scheme}`, `{host}`, `{path}` and `{query}` are replaced")
+
+
+def _check_log_format(text: str) -> None:
+    if text in LOG_FORMATS or ("{" in text and "\n" not in text):
+        return
+    near = nearest(text, LOG_FORMATS)
+    meant = f": did you mean `{near}`?" if near else ""
+    raise ValueError(f"a format is common, combined, squid, json, or a template with `{{field}}` names{meant}")
+
+
+def _check_error_status(text: str) -> None:
+    if not re.fullmatch(r"[45][0-9]{2}", text):
+        raise ValueError("an error page belongs to a status from 400 to 599")
+
+
+CHECKS: dict[str, Callable[[str], None]] = {
+    "file": _check_file,
+    "secret": _check_file,
+    "output": _check_file,
+    "address": _check_address,
+    "host": _check_host,
+    "hosts": _check_hosts,
+    "target": _check_target,
+    "path": _check_path,
+    "redirect target": _check_redirect_target,
+    "log format": _check_log_format,
+    "error status": _check_error_status,
+    "token": _matches(_TOKEN, "a name here is of letters, digits and ``!#$%&'*+-.^_`|~`` (an HTTP token)"),
+    "method": _matches(re.compile(r"[A-Z][A-Z-]{0,31}"), "a method is written in capitals, such as `GET`"),
+    "name": _matches(_NAME, "a name is of at most 64 letters, digits, `-`, `_`, `.`, `:`, `*`"),
+    "route": _matches(re.compile(r"[A-Za-z0-9_-]{1,64}"), "a jvmRoute is of at most 64 letters, digits, `-`, `_`"),
+    "statuses": _matches(_STATUSES, "statuses are codes and ranges, such as `200-399, 404`"),
+    "field value": _matches(_FIELD_VALUE, "a field value is of visible ASCII characters and blanks"),
+}
