@@ -203,7 +203,7 @@ class Patterns:
 
     def first(self, path: bytes) -> int:
         """The number of the first group that has a matching pattern, `count` if none has."""
-        found = self._exact.get(path, self._any)
+        found = min(self._any, self._exact.get(path, self._any))
         starts = self._prefixes
         if path.startswith(starts.texts):
             found = min(found, starts.first(path))

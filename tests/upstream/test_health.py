@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.schema import Ejection, Health
@@ -124,6 +124,7 @@ def test_a_returning_peer_takes_its_share_slowly():
     assert share_of(PeerHealth(), 0.0, 20.0) == 1.0  # at start everybody is there
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 5), st.sampled_from([GOOD, BAD, NONE, "start", "up", "down"])), max_size=60))
 def test_an_ejection_never_lasts_longer_than_eight_times_and_a_share_stays_a_share(events):
     health, now = PeerHealth(), 0.0

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.schema import Ejection, Timeouts
@@ -63,6 +63,7 @@ def test_round_robin_interleaves_by_weight():
 
 
 @pytest.mark.parametrize("balance", ["round-robin", "least-requests"])
+@settings(deadline=None)
 @given(weights=st.lists(st.integers(1, 20), min_size=1, max_size=8), cycles=st.integers(1, 3))
 def test_requests_one_by_one_are_shared_exactly_by_weight(balance, weights, cycles):
     members = origins(*weights)
@@ -71,6 +72,7 @@ def test_requests_one_by_one_are_shared_exactly_by_weight(balance, weights, cycl
     assert [counts[origin] for origin in members] == [weight * cycles for weight in weights]
 
 
+@settings(deadline=None)
 @given(weights=st.lists(st.integers(1, 5), min_size=1, max_size=6), count=st.integers(1, 80))
 def test_running_requests_differ_by_weight_at_most_by_one_when_least_requests_chooses(weights, count):
     members = origins(*weights)
@@ -101,6 +103,7 @@ def by_key(members, *, without=None):
     return {key: pool.choose(0.0, key=key) for key in KEYS}
 
 
+@settings(deadline=None)
 @given(weights=st.lists(st.integers(1, 4), min_size=2, max_size=8))
 def test_keys_are_shared_by_weight_within_bounds(weights):
     members = origins(*weights)
@@ -110,6 +113,7 @@ def test_keys_are_shared_by_weight_within_bounds(weights):
         assert 0.55 * share <= counts[origin] / len(KEYS) <= 1.5 * share + 0.01
 
 
+@settings(deadline=None)
 @given(count=st.integers(2, 10), data=st.data())
 def test_only_the_keys_of_a_leaving_peer_move_and_they_spread_over_the_others(count, data):
     members = origins(*[1] * count)
@@ -271,6 +275,7 @@ EVENTS = st.lists(
 
 
 @pytest.mark.parametrize("balance", BALANCES)
+@settings(deadline=None)
 @given(events=EVENTS, limit=st.sampled_from([0, 1, 3]))
 def test_nobody_who_is_out_is_chosen_while_another_is_in_and_nobody_gets_more_than_its_bound(balance, events, limit):
     members = origins(1, 2, 1, 3, limit=limit)
