@@ -1,6 +1,6 @@
-"""`tandem status` and `tandem purge`: questions to a running instance over `admin.sock`, answers for people or programs.
+"""`tandem status` and `tandem purge`: questions to a running instance over `admin.sock`, for people or programs.
 
-Exit status: 0 fine, 1 something is faulty or nothing runs, 2 wrong usage. Imports are light: a command should start fast.
+Exit status: 0 fine, 1 something is faulty or nothing runs, 2 wrong usage. Imports are light: a command starts fast.
 """
 
 from __future__ import annotations
