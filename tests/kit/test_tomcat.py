@@ -9,12 +9,11 @@ import time
 import pytest
 
 from tests.kit import raw
-from tests.kit.tomcat import big_bytes, is_installed, start_tomcat
+from tests.kit.tomcat import big_bytes, start_tomcat
 
 pytestmark = [
     pytest.mark.tomcat,
     pytest.mark.slow,
-    pytest.mark.skipif(not is_installed(), reason="tomcat10, tomcat10-examples and a JDK are not installed"),
 ]
 
 

@@ -204,7 +204,17 @@ def _build(target: Path) -> None:
     classes.mkdir()
     sources = [str(source) for source in sorted((WEBAPP / "src").rglob("*.java"))]
     subprocess.run(
-        ["javac", "-Xlint:all", "-Xlint:-processing", "-cp", f"{HOME}/lib/*", "-d", str(classes), *sources],
+        [
+            "javac",
+            "-Xlint:all",
+            "-Xlint:-processing",
+            "-Xlint:-path",
+            "-cp",
+            f"{HOME}/lib/*",
+            "-d",
+            str(classes),
+            *sources,
+        ],
         check=True,
     )
 

@@ -1,0 +1,31 @@
+"""What all tests share: which of them this machine can run, with the reason where it cannot."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.kit.tomcat import is_installed
+
+CAP_NET_ADMIN = 12
+
+
+def pytest_collection_modifyitems(items):
+    reasons = {}
+    if not is_installed():
+        reasons["tomcat"] = "tomcat10, tomcat10-examples and a JDK are not installed"
+    if not _has_capability(CAP_NET_ADMIN):
+        reasons["netns"] = "needs CAP_NET_ADMIN to make network namespaces"
+    for item in items:
+        for mark, reason in reasons.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _has_capability(number: int) -> bool:
+    with open(f"/proc/{os.getpid()}/status") as status:  # noqa: PTH123 - one line of a kernel file
+        for line in status:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> number & 1)
+    return False
