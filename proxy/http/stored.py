@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from proxy.http.fields import parse_date
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,7 +28,8 @@ class BodyState(Enum):
 class Body:
     """Bytes in order of arrival, readable while they grow.
 
-    `start` is the offset of the first byte within the whole representation: 0 but for a stored partial response (RFC 9111 §3.3).
+    `start` is the offset of the first byte within the whole representation: 0 but for a stored partial response (RFC
+    9111 §3.3).
     """
 
     __slots__ = ("chunks", "size", "start", "state")
@@ -59,16 +62,21 @@ class Body:
 class StoredResponse:
     """One stored response: a variant of a key, with what is needed to judge, to validate and to replay it.
 
-    Times: `request_time` and `response_time` are wall time for the arithmetic on Date (RFC 9111 §4.2.3), `received` is the
+    Times: `request_time` and `response_time` are wall time for the arithmetic on Date (RFC 9111 §4.2.3), `received` is
+    the
     monotonic time of receipt or of the last validation. An entry that is written out carries both clocks.
     """
 
     __slots__ = (
         "body",
+        "content_language",
         "control",
+        "date",
+        "etag",
         "head",
         "initial_age",
         "key",
+        "last_modified",
         "length",
         "lifetime",
         "lifetime_source",
@@ -115,12 +123,40 @@ class StoredResponse:
         self.request_time = request_time
         self.response_time = response_time
         self.received = received
-        self.selecting = selecting  # ((lower-case name, normalised value or None), …) by Vary; None: `Vary: *`, matches nothing
+        self.selecting = (
+            selecting  # ((lower-case name, normalised value or None), …) by Vary; None: `Vary: *`, matches nothing
+        )
         self.request_fields = request_fields  # the request's lines that Vary names, for refreshes of our own
         self.tags = tags  # for purges by tag
+        self.etag: bytes | None = None  # the validators, byte for byte (RFC 9111 §4.3.1)
+        self.last_modified: bytes | None = None
+        self.content_language: bytes | None = None
+        self.date: WallTime = response_time  # Date, or the time of receipt where it is unreadable
+        self._note_fields()
         self.live = True
-        self.memos: list[bytes] = []  # request heads whose memo answers come from here
+        self.memos: set[bytes] | None = None  # request heads whose memo answers come from here
         self.uses = 0  # the store's counter for eviction
         self.used = 0  # number of the store's use that was the last of this variant
         self.weight = 0  # bytes of memory, as the store weighed it
         self.outdated = False  # by a soft purge: stale whatever its lifetime says, until it is validated
+
+    def _note_fields(self) -> None:
+        """What the policy asks of every stored response, found without the index of its fields, which costs more than
+        the head.
+        """
+        for name, value in self.head.fields.lines:
+            if len(name) not in _NOTED_LENGTHS:
+                continue
+            key = name.lower()
+            if key == b"etag":
+                self.etag = value
+            elif key == b"last-modified":
+                self.last_modified = value
+            elif key == b"content-language":
+                self.content_language = value
+            elif key == b"date":
+                date = parse_date(value, self.response_time)
+                self.date = self.response_time if date is None else date
+
+
+_NOTED_LENGTHS = frozenset(map(len, (b"etag", b"last-modified", b"content-language", b"date")))
