@@ -1,0 +1,145 @@
+"""Everything that one configuration needs, read once: values, files, secrets, sockets.
+
+The supervisor builds a candidate at the start and at each reload; children prepare it, and it becomes the accepted one
+or is thrown away. Nothing of what is running is touched here, and from here on nobody reads the disk for it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from config import load
+from config.faults import Faults
+from proxy import bus, parcel, rights, sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from config.schema import Config
+    from proxy.rights import Identity
+    from proxy.sockets import Held, Place, Sockets
+
+
+class CandidateError(Exception):
+    """The configuration cannot be used; every fault has its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the configuration comes from: a file, or a text that a command has made."""
+
+    name: str  # in faults
+    base: Path  # relative paths count from here
+    path: Path | None = None
+    text: bytes = b""
+
+    @classmethod
+    def of_file(cls, path: Path) -> Source:
+        return cls(str(path), path.absolute().parent, path.absolute())
+
+    def read(self) -> bytes:
+        """The text as it is now. Raises CandidateError."""
+        if self.path is None:
+            return self.text
+        try:
+            return self.path.read_bytes()
+        except OSError as exc:
+            raise CandidateError(f"{self.name}: {exc.strerror}") from exc
+
+    def load(self) -> load.Loaded:
+        """The configuration with its files, checked. Raises CandidateError with all faults."""
+        try:
+            return load.parse(self.read(), self.name, self.base)
+        except Faults as exc:
+            raise CandidateError(str(exc)) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A configuration with all that it needs. Its descriptors are closed by `close`."""
+
+    generation: int
+    digest: str
+    config: Config
+    warnings: tuple[str, ...]
+    content: int  # memfd of the parcel
+    secrets: Mapping[str, int]  # path as named in the configuration -> memfd
+    sockets: Sockets
+
+    def prepare_for(self, index: int) -> tuple[bus.Prepare, list[int]]:
+        """The message that makes one process prepare this, and the descriptors beside it."""
+        own = sockets.of_process(self.sockets, index)
+        message = bus.Prepare(
+            self.generation, self.digest, tuple(held.note(place) for place, held in own), tuple(self.secrets)
+        )
+        return message, [self.content, *(held.sock.fileno() for _, held in own), *self.secrets.values()]
+
+    def close(self, spare: Mapping[Place, Held]) -> None:
+        """All is closed but the sockets that `spare` has too."""
+        os.close(self.content)
+        for fd in self.secrets.values():
+            os.close(fd)
+        sockets.close(self.sockets, spare)
+
+
+def build(
+    loaded: load.Loaded,
+    source: Source,
+    generation: int,
+    runtime: Path,
+    existing: Mapping[Place, Held],
+    serials: Iterator[int],
+) -> Candidate:
+    """The candidate, its sockets opened where `existing` has none. Raises CandidateError."""
+    files, secrets = _read_all(loaded.files), _read_all(loaded.secrets)
+    try:
+        opened = sockets.open_missing(loaded.config, existing, serials)
+    except sockets.PortError as exc:
+        raise CandidateError(str(exc)) from exc
+    content = parcel.encode(parcel.Parcel(loaded.text, source.name, files, str(source.base), str(runtime)))
+    return Candidate(
+        generation,
+        digest_of(loaded.text, files, secrets),
+        loaded.config,
+        tuple(map(str, loaded.warnings)),
+        parcel.seal("tandem-parcel", content),
+        {path: parcel.seal("tandem-secret", secret) for path, secret in secrets.items()},
+        opened,
+    )
+
+
+def _read_all(paths: Mapping[str, Path]) -> dict[str, bytes]:
+    try:
+        return {name: path.read_bytes() for name, path in paths.items()}
+    except OSError as exc:  # load has read a byte of each, just before
+        raise CandidateError(f"{exc.filename}: {exc.strerror}") from exc
+
+
+def digest_of(text: bytes, files: Mapping[str, bytes], secrets: Mapping[str, bytes]) -> str:
+    """One name for the text with all files and secrets it names; equal on two nodes that have the same."""
+    digest = hashlib.sha256()
+    for name, data in (("", text), *sorted(files.items()), *sorted(secrets.items())):
+        for part in (name.encode(errors="surrogateescape"), data):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def log_files(config: Config, base: Path, environment: Mapping[str, str]) -> list[Path]:
+    """The access logs that are files: from $LOGS_DIRECTORY if set, else from the configuration's folder."""
+    folder = Path(environment.get("LOGS_DIRECTORY", "").split(":")[0] or base)
+    return [folder / log.file for log in config.log.access if log.file != "-"]
+
+
+def prepare_logs(config: Config, base: Path, identity: Identity) -> None:
+    """Every log file exists, and the children may write to it. Raises CandidateError."""
+    for path in log_files(config, base, os.environ):
+        try:
+            rights.prepare_log(path, identity)
+        except OSError as exc:
+            raise CandidateError(
+                f"access log {path}: {exc.strerror}; user {identity.name} must be able to write"
+            ) from exc

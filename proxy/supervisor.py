@@ -1,0 +1,544 @@
+"""The parent: starts, watches and stops the children, and takes them from one configuration to the next.
+
+It speaks no HTTP, carries no traffic and never waits for a child, a disk or a terminal: it must notice a death within
+10 ms. Files are read in a thread (proxy/candidate.py). What a death leads to is decided in proxy/restarts.py.
+Invariants: `accepted` is the configuration that every running child serves or is about to; a refused reload changes
+nothing; after SIGTERM nothing is started any more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, assert_never
+
+from config.units import MonoTime, Seconds
+from ha import liveness
+from proxy import bus, candidate, console, region, sockets
+from proxy.candidate import CandidateError
+from proxy.channel import ClosedError
+from proxy.process import Process, State
+from proxy.restarts import WINDOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.candidate import Candidate, Source
+    from proxy.notify import Notifier
+    from proxy.rights import Identity
+    from proxy.runtime import RuntimeFolder
+    from proxy.sockets import Held, Place
+
+_START_LIMIT: Final = 60.0  # seconds from exec to Ready, on a slow and busy machine
+_PREPARE_LIMIT: Final = 60.0
+_GRACE: Final = 1.0  # beyond the drain time, until the kill
+_ADMIN_DRAIN: Final = 2.0
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the children run, as `module:Class`; imported by them alone."""
+
+    worker: str = "proxy.worker:Worker"
+    admin: str = "proxy.observe.admin:AdminService"
+
+
+@dataclass(slots=True, eq=False)
+class _Reload:
+    """A reload under way: first `result` is waited for, then every process in `waiting`."""
+
+    result: Candidate | CandidateError | None = None
+    candidate: Candidate | None = None  # from when the children have been asked
+    asked: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)  # those of the asked that have not answered
+    deadline: MonoTime | None = None
+
+
+class Supervisor:
+    def __init__(
+        self,
+        source: Source,
+        accepted: Candidate,
+        folder: RuntimeFolder,
+        identity: Identity,
+        notifier: Notifier,
+        serials: itertools.count[int],
+        services: Services | None = None,
+        on_ready: Callable[[Candidate], None] = lambda _: None,
+    ) -> None:
+        self._source = source
+        self._accepted = accepted
+        self._folder = folder
+        self._identity = identity
+        self._notifier = notifier
+        self._serials = serials
+        self._services = services or Services()
+        self._on_ready = on_ready
+        self._generations = itertools.count(accepted.generation + 1)
+        self._shared = region.Region.create()
+        self._pages: set[int] = set()
+        self._processes: dict[str, Process] = {}
+        self._closed: dict[Place, Held] = {}  # sockets of processes in a crash loop
+        self._reload: _Reload | None = None
+        self._reload_wanted = False
+        self._last_reload: dict[str, object] | None = None
+        self._was_ready = False
+        self._stopping = False
+        self._exit: int | None = None
+        self._dirty = True  # state.json is behind
+        self._next_alive = MonoTime(0.0)
+        self._started = time.time()
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._woken = socket.socketpair()
+
+    def run(self) -> int:
+        """The exit status, when everything has ended."""
+        self._catch_signals()
+        self._add_processes()
+        try:
+            while self._exit is None:
+                self._turn()
+        finally:
+            self._kill_all()
+            self._folder.leave()
+        return self._exit
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(self._patience()):
+            key.data()
+        self._do_what_is_due(_now())
+        if self._dirty:
+            self._dirty = False
+            self._folder.write_state(self.state())
+
+    def _patience(self) -> float | None:
+        """Seconds until something is due; None if nothing is."""
+        moments = [process.due for process in self._processes.values() if process.due is not None]
+        if self._reload is not None and self._reload.deadline is not None:
+            moments.append(self._reload.deadline)
+        if self._notifier.watchdog is not None:
+            moments.append(self._next_alive)
+        return max(0.0, min(moments) - _now()) if moments else None
+
+    def _do_what_is_due(self, now: MonoTime) -> None:
+        for process in list(self._processes.values()):
+            if process.due is not None and process.due <= now:
+                self._do_due(process)
+        if self._reload is not None:
+            self._go_on_with_reload(self._reload, now)
+        elif self._reload_wanted and self._may_reload():
+            self._begin_reload()
+        if self._notifier.watchdog is not None and self._next_alive <= now:
+            self._notifier.alive()
+            self._next_alive = MonoTime(now + self._notifier.watchdog)
+        if self._stopping:
+            self._go_on_with_stop(now)
+
+    def _do_due(self, process: Process) -> None:
+        match process.state:
+            case State.STARTING:
+                console.say(f"{process.name} (pid {process.pid}) was not ready within {_START_LIMIT:g} s; killing it")
+                process.due = None
+                process.kill()
+            case State.RUNNING:  # it has lived long enough to be trusted again
+                process.restarts.survived()
+                process.due = None
+            case State.DRAINING:
+                console.say(f"{process.name} (pid {process.pid}) did not end in time; killing it")
+                process.due = None
+                process.kill()
+            case State.BACKOFF:
+                self._start(process)
+            case State.CRASH_LOOP:
+                self._try_again(process)
+            case State.STOPPED:
+                process.due = None
+            case unreachable:
+                assert_never(unreachable)
+
+    def _catch_signals(self) -> None:
+        for end in (self._wake, self._woken):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._on_wake)
+
+    def _on_wake(self) -> None:
+        with suppress(BlockingIOError):
+            for number in self._woken.recv(4096):
+                self._on_signal(number)
+
+    def _on_signal(self, number: int) -> None:
+        match number:
+            case signal.SIGTERM:
+                self._stop()
+            case signal.SIGINT if self._stopping:
+                console.say("ending at once")
+                self._exit = 0
+            case signal.SIGINT:
+                self._stop()
+            case signal.SIGHUP:
+                self._reload_wanted = True
+            case signal.SIGUSR1:
+                self._reopen_logs()
+            case _:  # 0: the reading thread is done; the reload is looked at each turn
+                pass
+
+    # ---- children ----------------------------------------------------------------------------------------------------
+
+    def _add_processes(self) -> None:
+        """Every process that the accepted configuration asks for and that is not there is started."""
+        wanted = [(f"worker-{i}", i, self._services.worker) for i in range(self._accepted.config.process.workers)]
+        for name, index, service in (*wanted, ("admin", sockets.ADMIN, self._services.admin)):
+            if name not in self._processes:
+                self._initialise_page(index)
+                self._processes[name] = Process(name, index, service)
+                self._start(self._processes[name])
+
+    def _initialise_page(self, index: int) -> None:
+        """Once for each worker: its page outlives it, and somebody may be waiting on it."""
+        if index >= 0 and index not in self._pages:
+            self._pages.add(index)
+            liveness.initialise(self._shared.page(index))
+
+    def _start(self, process: Process) -> None:
+        process.turn(State.STARTING, MonoTime(_now() + _START_LIMIT))
+        self._dirty = True
+        try:
+            process.spawn(self._identity, self._shared.fd)
+        except OSError as exc:
+            console.say(f"{process.name} cannot be started: {exc.strerror}")
+            self._died(process, "not started")
+            return
+        assert process.control is not None
+        self._selector.register(process.pidfd, selectors.EVENT_READ, lambda: self._on_exit(process))
+        self._selector.register(process.control, selectors.EVENT_READ, lambda: self._on_message(process))
+        self._tell(process, *self._accepted.prepare_for(process.index))
+
+    def _tell(self, process: Process, message: bus.ToChild, fds: list[int] | None = None) -> None:
+        if not process.send(message, fds or ()):
+            process.kill()
+
+    def _on_message(self, process: Process) -> None:
+        try:
+            while process.control is not None and (received := process.control.receive()):
+                self._heard(process, bus.decode_to_supervisor(received[0]))
+        except (ClosedError, bus.BadFrameError):
+            if process.control is not None:
+                self._selector.unregister(process.control)
+                process.control.close()
+                process.control = None
+            if process.state is not State.DRAINING:
+                process.kill()  # without a channel it cannot be told anything any more
+
+    def _heard(self, process: Process, message: bus.ToSupervisor) -> None:
+        match message:
+            case bus.Ready():
+                self._ready(process)
+            case bus.Prepared() | bus.Refused() if self._is_of_reload(process, message.generation):
+                self._answered(process, message)
+            case bus.Prepared():
+                if process.state is State.STARTING and message.generation == self._accepted.generation:
+                    self._tell(process, bus.Commit(message.generation))
+            case bus.Refused():  # of a running child: the late word on a reload that has been given up
+                if process.state is State.STARTING:
+                    self._refused_start(process, message.reason)
+            case unreachable:
+                assert_never(unreachable)
+
+    def _refused_start(self, process: Process, reason: str) -> None:
+        console.say(reason if not self._was_ready else f"{process.name} refuses the accepted configuration: {reason}")
+        if not self._was_ready:
+            self._exit = 1
+        process.kill()
+
+    def _ready(self, process: Process) -> None:
+        if process.state is not State.STARTING:  # Commit of a reload
+            return
+        process.ready_at = _now()
+        process.turn(State.RUNNING, MonoTime(_now() + WINDOW))
+        self._dirty = True
+        if self._was_ready:
+            self._notifier.status(self._status())
+        elif all(other.state is State.RUNNING for other in self._processes.values()):
+            self._was_ready = True
+            self._folder.write_state(self.state())  # whoever is told must find it
+            self._notifier.ready(self._status())
+            self._on_ready(self._accepted)
+
+    def _on_exit(self, process: Process) -> None:
+        self._on_message(process)  # its last words
+        self._selector.unregister(process.pidfd)
+        if process.control is not None:
+            self._selector.unregister(process.control)
+        pid = process.pid
+        how = process.reap()
+        self._died(process, f"pid {pid}, {how}")
+
+    def _died(self, process: Process, how: str) -> None:
+        self._dirty = True
+        if self._reload is not None and process.name in self._reload.asked:
+            self._refuse(f"{process.name} died while preparing ({how})")
+        if process.state is State.DRAINING or self._stopping:
+            self._ended(process)
+            return
+        lived = Seconds(0.0 if process.ready_at is None else _now() - process.ready_at)
+        restart = process.restarts.died(_now(), lived)
+        process.turn(State.CRASH_LOOP if restart.crash_loop else State.BACKOFF, restart.at)
+        if restart.crash_loop:
+            self._crash_loop(process, how, news=restart.news)
+        elif restart.at <= _now():
+            console.say(f"{process.name} died ({how}); starting it again")
+            self._start(process)
+        else:
+            console.say(f"{process.name} died ({how}); starting it again in {restart.at - _now():.2g} s")
+
+    def _crash_loop(self, process: Process, how: str, *, news: bool) -> None:
+        if news:
+            console.say(
+                f"CRASH LOOP: {process.name} died five times within {WINDOW:g} s ({how}); "
+                f"its listeners are closed, one try every {WINDOW:g} s"
+            )
+        if not self._was_ready:
+            self._exit = 1
+            return
+        own = dict(sockets.of_process(self._accepted.sockets, process.index))
+        self._closed |= own
+        rest = {place: held for place, held in self._accepted.sockets.items() if place not in own}
+        sockets.close(own, spare=rest)
+        self._accepted = replace(self._accepted, sockets=rest)
+
+    def _try_again(self, process: Process) -> None:
+        """A child in a crash loop gets its listeners back, and one more life."""
+        opened = dict(self._accepted.sockets)
+        own = [place for place in self._closed if place.index == process.index]
+        try:
+            for place in own:
+                opened[place] = sockets.reopen(place, self._closed[place], opened, next(self._serials))
+        except sockets.PortError as exc:
+            sockets.close(opened, spare=self._accepted.sockets)
+            console.say(f"{process.name}: {exc}")
+            process.due = MonoTime(_now() + WINDOW)
+            return
+        for place in own:
+            del self._closed[place]
+        self._accepted = replace(self._accepted, sockets=opened)
+        self._start(process)
+
+    # ---- reload ------------------------------------------------------------------------------------------------------
+
+    def _may_reload(self) -> bool:
+        """Not while a child is still getting the accepted configuration: it can hold one at a time."""
+        return not self._stopping and all(p.state is not State.STARTING for p in self._processes.values())
+
+    def _begin_reload(self) -> None:
+        self._reload_wanted = False
+        self._notifier.reloading()
+        self._reload = reload = _Reload()
+        generation, existing = next(self._generations), dict(self._accepted.sockets)
+
+        def read() -> None:
+            try:
+                loaded = self._source.load()
+                candidate.prepare_logs(loaded.config, self._source.base, self._identity)
+                reload.result = candidate.build(
+                    loaded, self._source, generation, self._folder.path, existing, self._serials
+                )
+            except CandidateError as exc:
+                reload.result = exc
+            except Exception as exc:  # noqa: BLE001 - a border: no file may end the supervisor
+                reload.result = CandidateError(f"{self._source.name}: {type(exc).__name__}: {exc}")
+            self._wake.send(b"\0")
+
+        threading.Thread(target=read, name="reload", daemon=True).start()
+
+    def _go_on_with_reload(self, reload: _Reload, now: MonoTime) -> None:
+        if isinstance(reload.result, CandidateError):
+            self._refuse(str(reload.result))
+        elif reload.candidate is None and reload.result is not None:
+            if self._may_reload():
+                self._ask_all(reload, reload.result, now)
+        elif reload.candidate is not None and not reload.waiting:
+            self._commit(reload.candidate)
+        elif reload.deadline is not None and reload.deadline <= now:
+            self._refuse(f"no answer within {_PREPARE_LIMIT:g} s from {', '.join(sorted(reload.waiting))}")
+
+    def _ask_all(self, reload: _Reload, new: Candidate, now: MonoTime) -> None:
+        reload.candidate = new
+        reload.deadline = MonoTime(now + _PREPARE_LIMIT)
+        for process in self._running():
+            if process.index < new.config.process.workers:  # the others will drain
+                reload.asked.add(process.name)
+                reload.waiting.add(process.name)
+                self._tell(process, *new.prepare_for(process.index))
+
+    def _is_of_reload(self, process: Process, generation: int) -> bool:
+        reload = self._reload
+        if reload is None or reload.candidate is None or process.name not in reload.waiting:
+            return False
+        return reload.candidate.generation == generation
+
+    def _answered(self, process: Process, message: bus.Prepared | bus.Refused) -> None:
+        assert self._reload is not None
+        self._reload.waiting.discard(process.name)
+        if isinstance(message, bus.Refused):
+            self._refuse(message.reason)
+
+    def _commit(self, new: Candidate) -> None:
+        self._reload = None
+        old, self._accepted = self._accepted, new
+        old.close(spare=new.sockets)
+        self._closed.clear()
+        self._after_reload(ok=True, reason="")
+        for line in new.warnings:
+            console.say(line)
+        if new.config.process.user != old.config.process.user:
+            console.say("[process] user counts from the next start on")
+        for process in list(self._processes.values()):
+            if process.index >= new.config.process.workers:
+                process.surplus = True
+                self._drain(process, float(old.config.process.drain))
+            elif process.state is State.RUNNING:
+                self._tell(process, bus.Commit(new.generation))
+            elif process.state in (State.BACKOFF, State.CRASH_LOOP):
+                self._start(process)  # the new configuration may be the cure
+        self._add_processes()
+
+    def _refuse(self, reason: str) -> None:
+        """The reload ends, and everything is as it was before."""
+        assert self._reload is not None
+        reload, self._reload = self._reload, None
+        new = reload.result if reload.candidate is None else reload.candidate
+        if new is not None and not isinstance(new, CandidateError):
+            new.close(spare=self._accepted.sockets)
+            for process in self._running():
+                self._tell(process, bus.Abort(new.generation))
+        console.say("reload refused; everything stays as it is")
+        console.say(reason)
+        self._after_reload(ok=False, reason=reason)
+
+    def _after_reload(self, *, ok: bool, reason: str) -> None:
+        if ok:
+            console.say(f"reloaded {self._source.name}")
+        self._last_reload = {"at": time.time(), "ok": ok, "reason": bus.cut_reason(reason)}
+        self._notifier.ready(self._status() if ok else f"reload refused; {self._status()}")
+        self._dirty = True
+
+    def _reopen_logs(self) -> None:
+        try:
+            candidate.prepare_logs(self._accepted.config, self._source.base, self._identity)
+        except CandidateError as exc:
+            console.say(str(exc))
+        for process in self._running():
+            self._tell(process, bus.ReopenLogs())
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        """Workers drain; then admin ends; then we do."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._dirty = True
+        self._notifier.stopping()
+        if self._reload is not None:
+            self._refuse("stopping")
+        # Ours are closed first: as long as any process has a listening socket open, the kernel takes connections for it.
+        admin = dict(sockets.of_process(self._accepted.sockets, sockets.ADMIN))
+        sockets.close(self._accepted.sockets, spare=admin)
+        self._accepted = replace(self._accepted, sockets=admin)
+        for process in self._processes.values():
+            if process.index != sockets.ADMIN:
+                self._drain(process, float(self._accepted.config.process.drain))
+
+    def _drain(self, process: Process, seconds: float) -> None:
+        """The child is to end within this time; one that serves nothing ends now."""
+        if not process.alive:
+            self._ended(process)
+            return
+        starting = process.state is State.STARTING
+        process.turn(State.DRAINING, MonoTime(_now() + seconds + _GRACE))
+        self._dirty = True
+        if starting:
+            process.kill()
+        else:
+            self._tell(process, bus.Drain(seconds))
+
+    def _ended(self, process: Process) -> None:
+        """The child is gone for good, or makes room: its place may be wanted again since it began to drain."""
+        process.turn(State.STOPPED)
+        if process.surplus:
+            del self._processes[process.name]
+            if not self._stopping:
+                self._add_processes()
+
+    def _go_on_with_stop(self, now: MonoTime) -> None:
+        if any(process.alive for process in self._processes.values() if process.index != sockets.ADMIN):
+            return
+        admin = self._processes["admin"]
+        if admin.alive and admin.state is not State.DRAINING:
+            self._drain(admin, _ADMIN_DRAIN)
+        elif not admin.alive:
+            self._exit = 0
+
+    def _kill_all(self) -> None:
+        """Whatever still runs is killed and reaped."""
+        for process in self._processes.values():
+            process.kill()
+        for process in self._processes.values():
+            if process.alive:
+                process.reap()
+
+    # ---- telling -----------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, object]:
+        """What state.json says; admin reads it for `status`."""
+        processes: list[dict[str, object]] = [
+            {
+                "name": "supervisor",
+                "pid": os.getpid(),
+                "state": "stopping" if self._stopping else "running" if self._was_ready else "starting",
+                "since": self._started,
+                "restarts": 0,
+            }
+        ]
+        processes += [
+            {"name": p.name, "pid": p.pid, "state": p.state.value, "since": p.since, "restarts": p.restarts.count}
+            for p in self._processes.values()
+        ]
+        return {
+            "version": 1,
+            "config": self._source.name,
+            "generation": self._accepted.generation,
+            "digest": self._accepted.digest,
+            "user": self._identity.name,
+            "listeners": [
+                {"process": "admin" if index == sockets.ADMIN else "worker", "address": address, "port": port}
+                for index, address, port in sockets.addresses(self._accepted.sockets)
+            ],
+            "processes": processes,
+            "reload": self._last_reload,
+        }
+
+    def _status(self) -> str:
+        workers = [p for p in self._processes.values() if p.index != sockets.ADMIN and not p.surplus]
+        running = sum(p.state is State.RUNNING for p in workers)
+        return f"{running} of {len(workers)} workers, configuration {self._accepted.digest[:12]}"
+
+    def _running(self) -> list[Process]:
+        return [process for process in self._processes.values() if process.state is State.RUNNING]
+
+
+def _now() -> MonoTime:
+    return MonoTime(time.monotonic())
