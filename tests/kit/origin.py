@@ -273,9 +273,11 @@ class FakeOrigin:
         return [received.target.decode("latin-1") for received in self.requests]
 
     def forget(self) -> None:
-        """Empties what was recorded of requests and faults."""
-        self.requests.clear()
-        self.faults.clear()
+        """Empties what was recorded of requests and faults, and the queue of answers."""
+        with self._lock:
+            self.requests.clear()
+            self.faults.clear()
+            self._queue.clear()
 
     # ---- connections -------------------------------------------------------------------------------------------------
 
