@@ -47,7 +47,7 @@ def measure(name, lines, variants, *, index):
     def run():
         asked = request(lines) if index else once
         key.primary_key(asked, RULES)
-        reuse.before_lookup(asked, False, RULES)  # noqa: FBT003
+        reuse.before_lookup(asked, False, RULES)
         verdict = reuse.decide(asked, variants, MonoTime(10.0), RULES)
         assert type(verdict) is reuse.Fresh
         conditional.evaluate(asked, verdict.stored)

@@ -140,6 +140,13 @@ class StoredResponse:
         self.weight = 0  # bytes of memory, as the store weighed it
         self.outdated = False  # by a soft purge: stale whatever its lifetime says, until it is validated
 
+    def replaced(self, **changes: object) -> StoredResponse:
+        """A new value that differs in these arguments of the constructor and shares the body; live, without memos."""
+        arguments = {name: getattr(self, name) for name in _ARGUMENTS}
+        assert changes.keys() <= arguments.keys()
+      
+        return StoredResponse(**{**arguments, **changes})
+
     def _note_fields(self) -> None:
         """What the policy asks of every stored response, found without the index of its fields, which costs more than
         the head.
@@ -160,3 +167,19 @@ class StoredResponse:
 
 
 _NOTED_LENGTHS = frozenset(map(len, (b"etag", b"last-modified", b"content-language", b"date")))
+_ARGUMENTS = (
+    "key",
+    "head",
+    "body",
+    "length",
+    "control",
+    "lifetime",
+    "lifetime_source",
+    "initial_age",
+    "request_time",
+    "response_time",
+    "received",
+    "selecting",
+    "request_fields",
+    "tags",
+)

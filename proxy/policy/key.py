@@ -38,7 +38,7 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 def primary_key(request: RequestHead, rules: CacheRules) -> bytes:
     """The key under which answers to this request are stored; HEAD and GET share it."""
     path, query = request.path, request.query
-    if rules.drop_session_from_key and rules.session_arguments:
+    if rules.drop_session_from_key and (query or b";" in path):
         path, query = _without_session(path, query, rules.session_arguments)
     key = uri_key(request.scheme, request.authority, path, query)
     if rules.key_fields:
@@ -88,11 +88,11 @@ def session_ids(request: RequestHead, rules: CacheRules) -> tuple[bytes, ...]:
 def _without_session(path: bytes, query: bytes | None, names: frozenset[bytes]) -> tuple[bytes, bytes | None]:
     if b";" in path:
         path = b"/".join(_segment_without(segment, names) for segment in path.split(b"/"))
-    if query:
-        arguments = query.split(b"&")
-        kept = [part for part in arguments if _session_argument(part, names) is None]
-        if len(kept) != len(arguments):
-            query = b"&".join(kept) if kept else None
+    lowered = (query or b"").lower()
+    for name in names:
+        if name in lowered:
+            kept = [part for part in (query or b"").split(b"&") if _session_argument(part, names) is None]
+            return path, b"&".join(kept) if kept else None
     return path, query
 
 

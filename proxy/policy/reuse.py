@@ -8,7 +8,7 @@ A verdict is a pure function of the request head, the stored heads, the configur
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from proxy.http.fields import CacheControl, parse_cache_control
 from proxy.policy import conditional
@@ -30,7 +30,7 @@ class Fresh:
     """Answer from the store."""
 
     stored: StoredResponse
-    reason: Reason = Reason.FRESH
+    reason: ClassVar[Reason] = Reason.FRESH
 
 
 @dataclass(slots=True, frozen=True)
@@ -148,7 +148,7 @@ def _judge(
 ) -> Verdict:
     if not variants:
         return Miss(Reason.URI_MISS)
-    stored = keys.select(variants, request)
+    stored = variants[0] if len(variants) == 1 and variants[0].selecting == () else keys.select(variants, request)
     if stored is None:
         tagged = tuple(one for one in variants if one.etag is not None and one.head.status != 206)
         return Miss(Reason.VARY_MISS, tagged[:CANDIDATES_MAX])
