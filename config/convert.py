@@ -50,7 +50,7 @@ def convert(data: dict[str, Any]) -> Conversion:
     """The configuration that `data` says, or what is wrong with it."""
     result = Conversion()
     made = _Walk(result).table(Config, data, ())
-    result.config = made if isinstance(made, Config) else None
+    result.config = made if isinstance(made, Config) and not result.problems else None
     return result
 
 

@@ -1,8 +1,7 @@
 """Where in the text of a TOML file something stands: path of keys and indices to line and column.
 
 tomllib keeps no places, so the text is read a second time by tree-sitter, which is imported only when there is a fault
-to place (15 ms). The index holds each key and each value; a path that is not in it (a value in place of a list) gets
-the place of what contains it.
+to place (15 ms). The index holds each key and each value; a path that is not in it gets the place of what contains it.
 """
 
 from __future__ import annotations
@@ -40,15 +39,26 @@ class Places:
 
     def find(self, path: Path, *, at_key: bool = False) -> Place:
         """The place of the key or value at `path`, or of the nearest thing around it."""
+        path = self._as_written(path)
         for length in range(len(path), 0, -1):
             own = path[:length]
-            # What is left of the path may be the index of a list that was written as one value: that value is meant.
-            in_value = not at_key and all(isinstance(part, int) for part in path[length:])
-            first, second = (self._values, self._keys) if in_value else (self._keys, self._values)
+            first, second = (self._keys, self._values) if at_key or length < len(path) else (self._values, self._keys)
             place = first.get(own) or second.get(own)
             if place is not None:
                 return place
         return (1, 1)
+
+    def _as_written(self, path: Path) -> Path:
+        """The path without the index of each list that is written as one value."""
+        own: Path = ()
+        for part in path:
+            longer = (*own, part)
+            if part != 0 or self._is_known(longer) or not self._is_known(own):
+                own = longer
+        return own
+
+    def _is_known(self, path: Path) -> bool:
+        return path in self._keys or path in self._values
 
     def _statement(self, node: Node) -> None:
         match node.type:

@@ -1,0 +1,36 @@
+"""Commands without a file, as the file that they stand for.
+
+`tandem reverse :80 http://127.0.0.1:8080` is parsed and checked as that text, and `--print-config` prints it: there is
+one way into the configuration.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from config.render import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NAME = "command line"  # in place of the file's name in faults
+
+
+def build_reverse(
+    listen: Sequence[str], origins: Sequence[str], *, preset: str = "none", memory: str = "", admin: str = ""
+) -> str:
+    """TOML of one site on these addresses in front of these origins; what is empty keeps its default."""
+    lines = ["[[site]]", f"listen = {_texts(listen)}", f"upstream = {_texts(origins)}"]
+    if preset != "none":
+        lines.append(f"preset = {quote(preset)}")
+    if memory:
+        lines += ["", "[cache]", f"memory = {quote(memory)}"]
+    if admin:
+        lines += ["", "[admin]", f"listen = {quote(admin)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _texts(values: Sequence[str]) -> str:
+    if len(values) == 1:
+        return quote(values[0])
+    return f"[{', '.join(quote(value) for value in values)}]"

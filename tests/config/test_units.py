@@ -1,0 +1,120 @@
+"""Durations, sizes and addresses: what is accepted, what is refused, and that spelling them out loses nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.units import Address, Duration, Listen, Size, dec_hook, parse_address, parse_host, parse_network
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("250ms", 0.25),
+        ("30s", 30),
+        ("5min", 300),
+        ("2h", 7200),
+        ("1d", 86400),
+        ("0", 0),
+        ("0s", 0),
+        ("3650d", 315360000),
+    ],
+)
+def test_a_duration_is_a_number_with_its_unit(text, seconds):
+    assert Duration.parse(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "30", "5m", "-1s", "+1s", "1_0s", " 1s", "1 s", "1.5s", "٣s", "3651d", "9" * 5000 + "s", "1S", "s", "1s\n"],
+)
+def test_what_is_no_duration_is_refused_with_what_is(text):
+    with pytest.raises(ValueError, match="a duration is"):
+        Duration.parse(text)
+
+
+@pytest.mark.parametrize(("text", "size"), [("512B", 512), ("16KB", 16384), ("64MB", 2**26), ("1GB", 2**30), ("0", 0)])
+def test_a_size_counts_in_powers_of_1024(text, size):
+    assert Size.parse(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "1", "1kb", "1KiB", "1TB", "-1B", "1_0B", "٣B", "1048577GB", "1e3B"])
+def test_what_is_no_size_is_refused_with_what_is(text):
+    with pytest.raises(ValueError, match="a size is"):
+        Size.parse(text)
+
+
+@given(st.integers(0, 3650 * 86_400_000))
+def test_a_duration_comes_back_from_its_text(milliseconds):
+    duration = Duration(milliseconds / 1000)
+    assert Duration.parse(duration.text) == duration
+
+
+@given(st.integers(0, 2**50))
+def test_a_size_comes_back_from_its_text(number):
+    assert Size.parse(Size(number).text) == number
+
+
+@given(st.text())
+def test_parsers_raise_nothing_but_value_errors(text):
+    for parse in (Duration.parse, Size.parse, Listen.parse, parse_address, parse_host, parse_network):
+        try:
+            parse(text)
+        except ValueError as exc:
+            assert str(exc)  # noqa: PT017 - any of them may also accept the text
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [(":80", ("", 80)), ("127.0.0.1:8080", ("127.0.0.1", 8080)), ("[::1]:80", ("::1", 80)), ("[::]:1", ("::", 1))],
+)
+def test_a_listening_address_is_a_literal_and_a_port(text, listen):
+    assert Listen.parse(text) == listen
+    assert Listen.parse(text).text == text
+
+
+@pytest.mark.parametrize(
+    "text", ["80", "localhost:80", ":0", ":65536", "::1:80", "[127.0.0.1]:80", ":+1", "[fe80::1%e]:80"]
+)
+def test_what_is_no_listening_address_is_refused(text):
+    with pytest.raises(ValueError, match="an address to listen on is"):
+        Listen.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", ("http", "127.0.0.1", 8080)),
+        ("[::1]:80", ("http", "::1", 80)),
+        ("http://Tomcat.example.:81/", ("http", "tomcat.example", 81)),
+        ("http://t", ("http", "t", 80)),
+        ("HTTPS://t", ("https", "t", 443)),
+        ("https://[2001:DB8::1]", ("https", "2001:db8::1", 443)),
+        ("https://t:8443", ("https", "t", 8443)),
+    ],
+)
+def test_an_origin_is_host_and_port_with_or_without_scheme(text, address):
+    assert parse_address(text) == address
+    assert parse_address(Address(*address).text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "t", "ftp://t", "http://t/app", "http://u@t", "t:0", "http://t:", "t:80/", "1.2.3:80", "0x7f.1:80", "a b:80"],
+)
+def test_what_is_no_origin_is_refused(text):
+    with pytest.raises(ValueError, match="an origin is"):
+        parse_address(text)
+
+
+def test_a_network_with_host_bits_is_told_the_right_one():
+    with pytest.raises(ValueError, match=r"192\.168\.8\.0/24"):
+        parse_network("192.168.8.4/24")
+    assert parse_network("10.0.0.2").num_addresses == 1
+
+
+def test_the_decoder_hook_knows_our_types():
+    assert dec_hook(Duration, "1s") == 1.0
+    assert dec_hook(Size, "1KB") == 1024
+    with pytest.raises(NotImplementedError):
+        dec_hook(Size, 1)
