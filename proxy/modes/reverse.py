@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from config.units import parse_address
 from proxy import errors
 from proxy.errors import Failure
 from proxy.exchange import FixedAnswer, Origin, PoolSpec, Route
@@ -31,7 +32,6 @@ LONGEST_HOST = (
     255  # octets of a name, RFC 1035 §2.3.4; longer ones match no wildcard, which bounds the walk over their labels
 )
 KNOWN_AUTHORITIES = 1024  # per listener
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _ESCAPED_UNRESERVED = re.compile(rb"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])")
 # Tomcat's session cookie; behind the first dot of the id stands the jvmRoute of the node that holds the session.
@@ -65,6 +65,7 @@ class Reverse:
         self.listeners: tuple[Listen, ...] = tuple(dict.fromkeys(at for site in config.site for at in site.listen))
         self.pools: dict[str, PoolSpec] = {}
         self.sites: dict[str, SiteView] = {}
+        self._cache_rules = [_cache_rules(config, site, rule) for site in config.site for rule in (None, *config.rule)]
         self._doors = [_Door() for _ in self.listeners]
         for site, name in zip(config.site, names, strict=True):
             self.sites[name] = view = _view(site, name, files)
@@ -81,6 +82,10 @@ class Reverse:
         if site is None:
             return Failure(errors.MISDIRECTED, "no site has this name")
         return site.decide(request)
+
+    def cache_rules(self) -> tuple[CacheRules, ...]:
+        """All that differ, for who must know every key that a URL may have."""
+        return tuple(dict.fromkeys(self._cache_rules))
 
     def site_of(self, authority: bytes, listener: int) -> SiteView | None:
         """The site that `route` would take."""
@@ -508,19 +513,12 @@ def _pool(site: Site, name: str, pool: str, upstream: Sequence[Upstream]) -> Poo
 
 
 def build_origin(upstream: Upstream, tls: UpstreamTls) -> Origin:
-    """`host:port`, `host`, `http://…` or `https://…`; ValueError for anything else."""
-    scheme, separator, rest = upstream.address.rpartition("://")
-    scheme = scheme.lower() if separator else "http"
-    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/?#@\s]+))(?::(\d{1,5}))?/?", rest)
-    if found is None or scheme not in DEFAULT_PORTS:
-        raise ValueError(f"upstream {upstream.address!r}: want host:port, or https://host[:port]")
-    port = int(found[3] or DEFAULT_PORTS[scheme])
-    if not 1 <= port <= 65535:
-        raise ValueError(f"upstream {upstream.address!r}: the port must be 1..65535")
+    """The origin that one entry of `upstream` means; ValueError for a faulty address."""
+    address = parse_address(upstream.address)
     return Origin(
-        scheme=scheme,
-        host=(found[1] or found[2]).lower(),
-        port=port,
+        scheme=address.scheme,
+        host=address.host,
+        port=address.port,
         route=upstream.route,
         weight=upstream.weight,
         max_connections=upstream.max_connections,

@@ -7,10 +7,13 @@ checks means is counted in `health.py`. After a reload a new Prober takes over w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -20,11 +23,14 @@ from proxy.upstream.health import Checks, Verdict, count_check
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    import aiohappyeyeballs
+
     from config.schema import Health
     from proxy.exchange import Origin, PoolSpec
 
 JITTER = 0.1  # of the interval, each way: nodes and peers must not fall into step
 FIRST_WITHIN = 0.5  # seconds in which all peers have had their first check
+GRACE = 0.5  # seconds that `stop` gives to checks under way, and then to their connections
 
 
 @dataclass(slots=True, eq=False)
@@ -71,59 +77,90 @@ class Prober:
             if pool.health is not None
             for origin in pool.origins
         ]
-        self._session: aiohttp.ClientSession | None = None
+        self._stopping = asyncio.Event()
+        self._sockets: WeakSet[socket.socket] = WeakSet()  # of all checks whose connection may not be gone yet
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        assert self._session is None
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            headers={"User-Agent": "tandem-check"},
-        )
+        assert not self._tasks
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._watch(self._session, target)) for target in self._targets]
+        self._tasks = [loop.create_task(self._watch(target)) for target in self._targets]
 
     async def stop(self) -> None:
-        """No check runs and none will be reported after this."""
-        for task in self._tasks:
-            task.cancel()
+        """No check runs, no connection is open, and nothing will be reported after this."""
+        self._stopping.set()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=GRACE)
+            for task in late:
+                task.cancel()
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._wait_disconnected()
         for result in ended:
             if isinstance(result, Exception):  # a fault of ours: no origin can cause it
                 raise result
+
+    async def _wait_disconnected(self) -> None:
+        """The loop has let go of all sockets: one that ends with a connection half closed complains."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                while any(sock.fileno() >= 0 for sock in self._sockets):  # noqa: ASYNC110 - no event tells it
+                    await asyncio.sleep(0.001)
 
     def current(self) -> list[Verdict]:
         """All that is known, for a worker that has just started."""
         return [verdict for target in self._targets if (verdict := target.verdict) is not None]
 
-    async def _watch(self, session: aiohttp.ClientSession, target: _Target) -> None:
+    async def _watch(self, target: _Target) -> None:
         every = float(target.health.every)
-        await asyncio.sleep(random.uniform(0.0, min(every, FIRST_WITHIN)))
-        while True:
-            good, target.detail = await _check(session, target)
+        await self._pause(random.uniform(0.0, min(every, FIRST_WITHIN)))
+        while not self._stopping.is_set():
+            good, target.detail = await self._checked(target)
             before = target.checks.up
             target.checks = count_check(target.checks, good=good, health=target.health)
             verdict = target.verdict
-            if verdict is not None and verdict.up is not before:
+            if verdict is not None and verdict.up is not before and not self._stopping.is_set():
                 await self._report([verdict])
-            await asyncio.sleep(every * random.uniform(1 - JITTER, 1 + JITTER))
+            await self._pause(every * random.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _checked(self, target: _Target) -> tuple[bool, str]:
+        """One check, after which its connection is cut: TLS would wait half a minute for the peer's goodbye."""
+        sockets: list[socket.socket] = []
+
+        def make_socket(info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
+            sockets.append(socket.socket(*info[:3]))
+            self._sockets.add(sockets[-1])
+            return sockets[-1]
+
+        connector = aiohttp.TCPConnector(force_close=True, use_dns_cache=False, socket_factory=make_socket)
+        try:
+            async with aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                headers={"User-Agent": "tandem-check"},
+            ) as session:
+                return await _check(session, target)
+        finally:
+            for sock in sockets:
+                with contextlib.suppress(OSError):  # closed already
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    async def _pause(self, seconds: float) -> None:
+        """That long, or until `stop`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
 
 async def _check(session: aiohttp.ClientSession, target: _Target) -> tuple[bool, str]:
     """Whether one check was good, and what was seen. The body is read to its end, since a cut answer is no good one."""
     origin = target.origin
-    url = URL(f"{origin.scheme}://{origin.address}{target.health.path}", encoded=True)
     try:
         async with (
             asyncio.timeout(float(target.health.timeout)),
             session.get(
-                url,
+                URL(f"{origin.scheme}://{origin.address}{target.health.path}", encoded=True),
                 headers={"Host": target.pool.check_host} if target.pool.check_host else None,
                 allow_redirects=False,
                 ssl=target.tls,
@@ -134,7 +171,7 @@ async def _check(session: aiohttp.ClientSession, target: _Target) -> tuple[bool,
                 pass
     except TimeoutError:
         return False, f"no answer within {target.health.timeout:g} s"
-    except (aiohttp.ClientError, OSError, ssl.SSLError) as exc:
+    except (aiohttp.ClientError, OSError) as exc:
         return False, str(exc) or type(exc).__name__
     return any(response.status in statuses for statuses in target.good), f"status {response.status}"
 
