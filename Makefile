@@ -49,7 +49,7 @@ lock: $(VENV)/.dev ## resolve the dependencies anew where pyproject.toml asks fo
 	@wc -l requirements*.lock
 
 audit: $(VENV)/.dev ## known advisories about what is locked
-	@$(BIN)/uv tool run pip-audit --require-hashes --disable-pip -r requirements-dev.lock
+	@$(BIN)/uv tool run pip-audit --strict --require-hashes --disable-pip -r requirements-dev.lock
 
 clean: ## remove what make made
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -312,3 +312,54 @@ def test_the_listening_context_itself_needs_no_certificate(issue, client):
             return await certificate_names(port, client, "site.example.org")
 
     assert run(scenario()) == {"site.example.org"}
+
+
+class Listening(asyncio.Protocol):
+    """Says what the loop told it, in order."""
+
+    def __init__(self):
+        self.told = []
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        transport.write(b"x")
+
+    def data_received(self, data):
+        self.told.append(data)
+
+    def eof_received(self):
+        self.told.append("end")
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+@pytest.mark.parametrize(("orderly", "told"), [(True, [b"part", "end"]), (False, [b"part"])])
+def test_uvloop_tells_an_orderly_end_from_a_cut_by_eof_received(issue, orderly, told):
+    """The contract with uvloop that ends of bodies over TLS rest on: without close_notify there is no eof_received."""
+    server_context = build_contexts([issue("origin.example.org")]).default
+
+    def answer(listener):
+        with listener:
+            connection = server_context.wrap_socket(listener.accept()[0], server_side=True)
+        connection.recv(1)
+        connection.sendall(b"part")
+        if orderly:
+            with suppress(OSError):  # the other side need not answer our close_notify
+                connection.unwrap()
+            connection.close()
+        else:
+            os.close(connection.detach())
+
+    async def scenario():
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        answering = asyncio.create_task(asyncio.to_thread(answer, listener))
+        _transport, listening = await asyncio.get_running_loop().create_connection(
+            Listening, "127.0.0.1", port, ssl=build_origin_context(verify=False), server_hostname="origin.example.org"
+        )
+        await listening.lost
+        await answering
+        return listening.told
+
+    assert run(scenario()) == told
