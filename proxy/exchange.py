@@ -6,15 +6,20 @@ protocols in server/ (towards clients) and upstream/ (towards origins), so that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from config.schema import Ejection, Health, Timeouts
     from config.units import MonoTime, WallTime
     from proxy.errors import Failure
-    from proxy.http.message import Fields, RequestHead, ResponseHead
+    from proxy.http.forwarding import ForwardTemplate, Hop
+    from proxy.http.message import RequestHead, ResponseHead
+    from proxy.http.stored import StoredResponse
+    from proxy.plan import Plan
     from proxy.policy.reasons import Reason
     from proxy.policy.rules import CacheRules
 
@@ -42,6 +47,11 @@ class Client:
     local: tuple[str, int]  # the address it reached
     scheme: bytes  # b"http" or b"https"
     listener: int = 0  # index of the listening address
+    hop: Hop | None = None  # what each of its requests says about it towards origins
+    said: tuple[ForwardTemplate, bytes] | None = None  # the head sent last, for the next request that is equal
+
+
+NO_BODY = -1  # as a length: the message has no body, and its head says of length what its fields say (HEAD, 204, 304)
 
 
 class BodySink(Protocol):
@@ -56,12 +66,18 @@ class BodyReader(Protocol):
     """A request body that has not been read yet. `length` is None where it is not announced."""
 
     length: int | None
+    size: int  # bytes received so far
 
     def start(self, sink: BodySink) -> None:
         """Bytes flow to the sink from now on; what has already arrived comes at once."""
 
+    def limit(self, most: int) -> None:
+        """No more than this many bytes are taken; 0 for no bound."""
+
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    def detach(self) -> None:
+        """Nobody reads any more; what still comes is dropped."""
 
 
 class ResponseWriter(Protocol):
@@ -69,16 +85,45 @@ class ResponseWriter(Protocol):
 
     def interim(self, head: ResponseHead) -> None: ...
     def start(self, head: ResponseHead, length: int | None) -> None:
-        """The final head; `length` is the body's length, None where it is not known. Framing and Connection are the writer's."""
+        """The final head. `length` is the body's length, None where it is not known, NO_BODY where there is none to come.
+        Framing and Connection are the writer's.
+        """
 
     def data(self, chunk: bytes) -> None: ...
     def end(self) -> None: ...
+    def whole(self, head: ResponseHead, chunks: Sequence[bytes], length: int) -> None:
+        """start, data and end at once: the whole answer is here."""
+
+    def last(self) -> None:
+        """The connection ends with this answer; said before it starts."""
+
     def reset(self) -> None:
         """The answer cannot be finished: the client must see the cut (RFC 9112 §8)."""
 
+    def upgrade(self, head: ResponseHead) -> BodyReader:
+        """A 101: from now on data, end and the reader carry raw bytes."""
+
     @property
     def congested(self) -> bool:
-        """More is buffered than the client takes: the producer is told by `Exchange.on_drained`."""
+        """More is buffered than the client takes: `Exchange.producer` is told when that is over."""
+
+
+class Producer(Protocol):
+    """Whoever feeds a response writer."""
+
+    def writer_drained(self) -> None:
+        """The client takes bytes again."""
+
+    def client_gone(self) -> None:
+        """Nobody will take any more."""
+
+
+@dataclass(slots=True)
+class Reusable:
+    """The answer just written in full is the stored response's: the same request may be given it again until then."""
+
+    stored: StoredResponse
+    until: MonoTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +198,7 @@ class Exchange:
     key: bytes = b""
     outcome: Outcome = Outcome.MISS
     reason: Reason | None = None
+    detail: Reason | None = None  # why the answer was not stored
     status: int = 0
     sent: int = 0  # bytes of the answer's body
     received: int = 0  # bytes of the request's body
@@ -160,7 +206,9 @@ class Exchange:
     first_byte: MonoTime | None = None  # when the origin's head arrived
     failure: Failure | None = None
     remote: str = ""  # the client as told by trusted hops; equals client.address without them
-    extra: Fields | None = field(default=None)
+    plan: Plan | None = None
+    producer: Producer | None = None
+    reusable: Reusable | None = None  # set before `whole` where the memo may repeat the answer
     done: bool = False
     site: str = ""  # where `route` is None: the site, and the rule, of a fixed answer or refusal
     rule: str = ""

@@ -89,7 +89,8 @@ class Reverse:
 
     def site_of(self, authority: bytes, listener: int) -> SiteView | None:
         """The site that `route` would take."""
-        site = self._doors[listener].find(authority)
+        door = self._doors[listener]
+        site = door.known.get(authority) or door.find(authority)
         return None if site is None else site.view
 
 

@@ -71,6 +71,10 @@ class ServerTls:
         """New handshakes use these; connections that are open keep theirs."""
         self._contexts = contexts
 
+    def adopt(self, other: ServerTls) -> None:
+        """As `swap`, with what another object was built for."""
+        self._contexts = other._contexts
+
     def _on_hello(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._contexts.choose(name)
 

@@ -1,0 +1,308 @@
+"""One fetch per key at a time: others who ask for the same meanwhile wait for its head and then read the body as it arrives.
+
+A flight is a fetch that may fill the store. Who joins before the head is a waiter, judged again when it has come; who joins later
+reads what has arrived so far. What proves unshareable is remembered for a while, so that its requests do not queue (hit-for-miss).
+What a head means (store, freshen, serve stale) is decided by the pipeline; here is who waits, who reads, and what memory is held.
+
+Invariants: a body in flight is reserved in the store or bounded by a window; each exchange that joined is answered once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cachetools import TTLCache
+
+from proxy import errors
+from proxy.errors import Failure
+from proxy.http.stored import Body, BodyState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.cache.store import Store
+    from proxy.delivery import Delivery
+    from proxy.exchange import Exchange
+    from proxy.http.checks import CheckedResponse
+    from proxy.http.message import ResponseHead
+    from proxy.http.stored import StoredResponse
+    from proxy.upstream.client import Request
+    from proxy.upstream.connection import UpstreamConnection
+
+WINDOW = 256 * 2**10  # bytes ahead of the slowest reader, of a body that is not stored after all
+UNSHAREABLE = 4096  # keys remembered as not worth waiting for, and
+UNSHAREABLE_TIME = 120.0  # seconds for how long (Varnish's hit-for-miss default)
+
+
+class Judge(Protocol):
+    """The pipeline, as a flight sees it: what comes is told, what is to be done is called back on the flight."""
+
+    def flight_head(self, flight: Flight, checked: CheckedResponse) -> None: ...
+    def flight_failed(self, flight: Flight, failure: Failure) -> None: ...
+    def flight_interim(self, flight: Flight, head: ResponseHead) -> None: ...
+    def waiter_gone(self, x: Exchange) -> None: ...
+
+
+class Flights:
+    """The flights of a worker by key, and what has proved unshareable."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._flights: dict[bytes, Flight] = {}
+        self._unshareable: TTLCache[bytes, bool] = TTLCache(UNSHAREABLE, UNSHAREABLE_TIME, timer=now)
+
+    def get(self, key: bytes) -> Flight | None:
+        return self._flights.get(key)
+
+    def open(self, flight: Flight) -> None:
+        assert flight.key not in self._flights
+        self._flights[flight.key] = flight
+        flight.listed_in = self
+
+    def close(self, flight: Flight) -> None:
+        """Nobody joins it any more."""
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+        flight.listed_in = None
+
+    def is_unshareable(self, key: bytes) -> bool:
+        return bool(self._unshareable) and key in self._unshareable
+
+    def remember_unshareable(self, key: bytes) -> None:
+        self._unshareable[key] = True
+
+    def forget_unshareable(self, key: bytes) -> None:
+        if self._unshareable:
+            self._unshareable.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+
+class Flight:
+    """A fetch on its way. `leader` is the exchange that caused it, None for a refresh of our own."""
+
+    __slots__ = (
+        "_held",
+        "_paused",
+        "_readers",
+        "_reserved",
+        "_store",
+        "body",
+        "fallback",
+        "forbidden",
+        "judge",
+        "key",
+        "leader",
+        "listed_in",
+        "most",
+        "pattern",
+        "request",
+        "stale",
+        "started",
+        "stored",
+        "storing",
+        "waiters",
+        "wall",
+    )
+
+    def __init__(self, judge: Judge, store: Store, key: bytes, leader: Exchange | None, *, started: float, wall: float) -> None:
+        self.judge = judge
+        self._store = store
+        self.key = key
+        self.leader = leader
+        self.started = started  # when the request went out: the loop's time, and
+        self.wall = wall  # wall time
+        self.waiters: list[Exchange] = []
+        self.pattern: Exchange | None = None  # whose request was sent; it may have left since
+        self.fallback: tuple[StoredResponse, ...] = ()  # what may stand in for a failing origin
+        self.stale: tuple[StoredResponse, ...] = ()  # what is being validated
+        self.request: Request | None = None
+        self.listed_in: Flights | None = None
+        self.body: Body | None = None
+        self.stored: StoredResponse | None = None
+        self.storing = False
+        self.forbidden: tuple[bytes, ...] = ()
+        self.most = 0  # bytes that may be stored
+        self._readers: list[Delivery] = []
+        self._reserved = 0
+        self._held = 0
+        self._paused = False
+
+    # ---- joining ---------------------------------------------------------------------------------------------------------------
+
+    def join(self, x: Exchange) -> None:
+        """Waits for the head."""
+        assert self.body is None
+        self.waiters.append(x)
+        x.producer = Waiting(self, x)
+
+    def waiting_ones(self) -> list[Exchange]:
+        """All who wait for the head, the leader first."""
+        return [self.leader, *self.waiters] if self.leader is not None else list(self.waiters)
+
+    def leave(self, x: Exchange) -> None:
+        """An exchange whose client left before the head came. Without anybody left the fetch is given up."""
+        if self.leader is x:
+            self.leader = None
+        elif x in self.waiters:
+            self.waiters.remove(x)
+        if self.leader is None and not self.waiters and self.body is None:
+            self.give_up()
+
+    def give_up(self) -> None:
+        self._unlist()
+        request, self.request = self.request, None
+        if request is not None:
+            request.cancel()
+
+    def everybody(self) -> list[Exchange]:
+        """Takes out all who wait, the leader first."""
+        exchanges = self.waiting_ones()
+        self.leader = None
+        self.waiters = []
+        return exchanges
+
+    def read(self, reader: Delivery) -> None:
+        """One more reads the body from its start."""
+        self._readers.append(reader)
+        reader.pump()
+
+    # ---- storing ---------------------------------------------------------------------------------------------------------------
+
+    def begin_body(self, stored: StoredResponse, most: int, forbidden: tuple[bytes, ...] = ()) -> None:
+        """The head has come and may be stored; the body is collected for all. With one of `forbidden` in it, it is not kept."""
+        self.forbidden = forbidden
+        self.stored = stored
+        self.body = stored.body
+        self.storing = True
+        self.most = most
+
+    def reader_left(self, reader: Delivery) -> None:
+        if reader in self._readers:
+            self._readers.remove(reader)
+        if not self._readers and not self.storing and self.request is not None:
+            self.give_up()
+        elif not self.storing:
+            self._slide()
+
+    def reader_moved(self) -> None:
+        if not self.storing:
+            self._slide()
+
+    def _stop_storing(self) -> None:
+        """It has become too large, or memory is short: it travels on to those who read, through a window."""
+        self.storing = False
+        self._unlist()
+        self._store.release(self._reserved)
+        self._reserved = 0
+        self._slide()
+        if not self._readers:
+            self.give_up()
+
+    def _slide(self) -> None:
+        """What all have read is let go; the origin waits for the slowest (bounded window)."""
+        body = self.body
+        if body is None or self.request is None:
+            return
+        passed = min((reader.at for reader in self._readers), default=len(body.chunks))
+        if passed:
+            del body.chunks[:passed]
+            for reader in self._readers:
+                reader.at -= passed
+        waiting = sum(map(len, body.chunks))
+        if waiting > WINDOW and not self._paused:
+            self._paused = True
+            self.request.pause()
+        elif waiting <= WINDOW // 2 and self._paused:
+            self._paused = False
+            self.request.resume()
+
+    def _unlist(self) -> None:
+        if self.listed_in is not None:
+            self.listed_in.close(self)
+
+    # ---- from the origin -------------------------------------------------------------------------------------------------------
+
+    def upstream_interim(self, head: ResponseHead) -> None:
+        self.judge.flight_interim(self, head)
+
+    def upstream_head(self, checked: CheckedResponse) -> None:
+        self.judge.flight_head(self, checked)
+
+    def upstream_data(self, chunk: bytes) -> None:
+        body = self.body
+        if body is None:
+            return
+        if self.storing:
+            if body.size + len(chunk) > self.most or not self._store.reserve(len(chunk)):
+                body.append(chunk)
+                for reader in list(self._readers):
+                    reader.pump()
+                self._stop_storing()
+                return
+            self._reserved += len(chunk)
+        body.append(chunk)
+        for reader in list(self._readers):
+            reader.pump()
+        if not self.storing:
+            self._slide()
+
+    def upstream_end(self) -> None:
+        self.request = None
+        self._unlist()
+        body = self.body
+        if body is None:
+            return
+        body.finish()
+        if self.storing and self.stored is not None:
+            self._store.release(self._reserved)
+            self._reserved = 0
+            self.stored.length = body.size
+            if not any(_occurs(one, body) for one in self.forbidden):
+                self._store.put(self.stored)
+        for reader in list(self._readers):
+            reader.pump()
+
+    def upstream_failed(self, failure: Failure) -> None:
+        self.request = None
+        self._unlist()
+        body = self.body
+        if body is None:
+            self.judge.flight_failed(self, failure)
+            return
+        body.state = BodyState.BROKEN
+        self._store.release(self._reserved)
+        self._reserved = 0
+        for reader in list(self._readers):
+            reader.x.failure = failure
+            reader.pump()
+
+    def upstream_upgraded(self, checked: CheckedResponse, connection: UpstreamConnection, tail: bytes) -> None:
+        raise AssertionError("a fetch for the store asks for no upgrade")
+
+
+def _occurs(text: bytes, body: Body) -> bool:
+    """Also where two chunks meet."""
+    last = b""
+    for chunk in body.chunks:
+        if text in chunk or text in last + chunk[: len(text) - 1]:
+            return True
+        last = (last + chunk)[-(len(text) - 1) :] if len(text) > 1 else b""
+    return False
+
+
+class Waiting:
+    """The producer of an exchange that has nothing to read yet."""
+
+    __slots__ = ("_flight", "_x")
+
+    def __init__(self, flight: Flight, x: Exchange) -> None:
+        self._flight = flight
+        self._x = x
+
+    def writer_drained(self) -> None: ...
+
+    def client_gone(self) -> None:
+        self._x.failure = Failure(errors.CLIENT_GONE)
+        self._flight.leave(self._x)
+        self._flight.judge.waiter_gone(self._x)

@@ -1,0 +1,53 @@
+"""The answers that are our own: error pages, redirects and fixed answers as heads and bodies.
+
+Nothing of a request is in them (hardening against reflection), and no store may keep an error (RFC 9111 §3, RFC 9209).
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from proxy.errors import Source
+from proxy.http.message import Fields, ResponseHead
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from proxy.errors import Failure
+    from proxy.http.message import Line
+
+SAYS = {
+    Source.CLIENT: "The request could not be understood or is more than this server takes.",
+    Source.PROXY: "This server does not give an answer to the request.",
+    Source.UPSTREAM: "The server behind this one did not give a usable answer. Trying again later may help.",
+}
+
+
+def reason_phrase(status: int) -> bytes:
+    """The phrase of RFC 9110 §15, empty for codes nobody knows."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
+
+
+def error_page(failure: Failure, *, name: bytes, date: bytes, pages: Mapping[int, bytes] | None = None) -> tuple[ResponseHead, bytes]:
+    """The answer for a failure: the site's own page for its status, else a short one; head without framing."""
+    kind = failure.kind
+    body = pages.get(kind.status) if pages else None
+    if body is None:
+        phrase = reason_phrase(kind.status).decode()
+        body = (
+            "<!doctype html>\n"
+            f'<html lang="en"><head><meta charset="utf-8"><title>{kind.status} {phrase}</title></head>\n'
+            f"<body><h1>{kind.status} {phrase}</h1><p>{SAYS[kind.source]}</p><p><code>{kind.token}</code></p></body></html>\n"
+        ).encode()
+    lines: tuple[Line, ...] = (
+        (b"Date", date),
+        (b"Content-Type", b"text/html; charset=utf-8"),
+        (b"Cache-Control", b"no-store"),
+        (b"X-Content-Type-Options", b"nosniff"),
+        (b"Proxy-Status", b"%b; error=%b" % (name, kind.proxy_error.encode())),
+    )
+    return ResponseHead(kind.status, reason_phrase(kind.status), Fields(lines)), body

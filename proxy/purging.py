@@ -1,0 +1,79 @@
+"""Purges as they come from an operator, turned into what the store does; pure but for the store.
+
+A URL is purged under every key it may have been stored by: sites differ in what they leave out of it. Addresses are compared as
+keys are made (RFC 3986 §6.2.2), so `HTTP://Shop:80/%7ea` finds `http://shop/~a`.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import translate
+from typing import TYPE_CHECKING
+
+from proxy.errors import Failure
+from proxy.http.checks import parse_authority
+from proxy.http.message import Fields, RequestHead
+from proxy.policy import key as keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from proxy import bus
+    from proxy.cache.store import Store
+    from proxy.http.stored import StoredResponse
+    from proxy.policy.rules import CacheRules
+
+_URL = re.compile(r"(?i)(https?)://([^/?#]+)(/[^?#]*)?(?:\?([^#]*))?")
+
+
+class BadPurgeError(ValueError):
+    """What was given is no address that could have been stored; the text says why."""
+
+
+def apply_purge(store: Store, purge: bus.Purge, rules: Iterable[CacheRules]) -> int:
+    """How many stored responses went, or would go; raises BadPurgeError."""
+    match purge.kind:
+        case "url":
+            wanted = keys_of(purge.value, rules)
+            matches: Callable[[StoredResponse], bool] = lambda stored: stored.key.partition(b"\n")[0] in wanted  # noqa: E731 - one predicate per kind reads best side by side
+        case "prefix":
+            prefix = _key_prefix(purge.value)
+            matches = lambda stored: stored.key.startswith(prefix)  # noqa: E731 - as above
+        case "tag":
+            tag = purge.value.encode()
+            matches = lambda stored: tag in stored.tags  # noqa: E731 - as above
+        case "match":
+            pattern = re.compile(translate(purge.value).encode())
+            matches = lambda stored: pattern.match(stored.key.partition(b"\n")[0]) is not None  # noqa: E731 - as above
+        case "all":
+            matches = lambda stored: True  # noqa: E731 - as above
+    if purge.dry_run:
+        return sum(map(matches, store))
+    if purge.kind == "url" and not any(rule.key_fields for rule in rules):
+        return sum(store.purge_key(key, soft=purge.soft) for key in wanted)
+    return store.purge_match(matches, soft=purge.soft)
+
+
+def keys_of(url: str, rules: Iterable[CacheRules]) -> frozenset[bytes]:
+    """The keys a URL may be stored under, without fields that a configuration adds."""
+    request = _request(url)
+    plain = keys.uri_key(request.scheme, request.authority, request.path, request.query)
+    return frozenset({plain, *(keys.primary_key(request, rule).partition(b"\n")[0] for rule in rules)})
+
+
+def _request(url: str) -> RequestHead:
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise BadPurgeError(f"{url!r} is no http or https address")
+    scheme = found[1].lower().encode()
+    try:
+        authority = parse_authority(found[2].encode("idna" if not found[2].isascii() else "ascii"), scheme)
+    except (Failure, UnicodeError) as problem:
+        raise BadPurgeError(f"{url!r} has no valid host") from problem
+    query = found[4].encode() if found[4] is not None else None
+    return RequestHead(b"GET", scheme, authority, (found[3] or "/").encode(), query, (1, 1), Fields())
+
+
+def _key_prefix(url: str) -> bytes:
+    request = _request(url)
+    return keys.uri_key(request.scheme, request.authority, request.path, request.query)

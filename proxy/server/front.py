@@ -1,0 +1,197 @@
+"""What all client connections of a worker share: the doors they come through, the memos, who is connected, and the drain.
+
+A door is one listening address with what is read there and how. Connections of one kind (door and trust) share a memo and plans.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.base_protocol import BaseProtocol
+from cachetools import FIFOCache
+
+from proxy import parsers
+from proxy.cache.memo import Memo
+from proxy.http.checks import check_request
+from proxy.modes.reverse import is_in
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from config.schema import Limits
+    from config.units import Listen, WallTime
+    from proxy.cache.store import Store
+    from proxy.http.checks import CheckedRequest, Mode
+    from proxy.http.stored import StoredResponse
+    from proxy.modes.reverse import SiteView
+    from proxy.observe.observer import Observer
+    from proxy.pipeline import Pipeline
+    from proxy.plan import Plan
+    from proxy.server.protocol import ClientConnection
+    from proxy.wheel import Wheel
+
+PLANS = 4096  # plans kept per kind of connection
+LONGEST_KEPT_HEAD = 8192  # bytes; longer heads are rare and take the long way
+MEMO_SHARE = 16  # the memos' part of the cache's memory is one in so many
+Kind = tuple[frozenset[str], Memo, FIFOCache[bytes, "Plan"]]
+
+
+class Door:
+    """One listening address: scheme, mode, and what its sites allow in a request."""
+
+    __slots__ = ("default_authority", "encode_target", "index", "limits", "listen", "mode", "scheme", "sites", "upgrades")
+
+    def __init__(
+        self, listen: Listen, index: int, scheme: bytes, mode: Mode, limits: Limits, sites: Mapping[str, SiteView], default_authority: bytes
+    ) -> None:
+        self.listen = listen
+        self.index = index
+        self.scheme = scheme
+        self.mode = mode
+        self.limits = limits
+        self.sites = sites  # those reached through here
+        self.default_authority = default_authority  # of HTTP/1.0 requests without Host
+        self.encode_target = any(view.encode_target for view in sites.values())
+        self.upgrades = frozenset[bytes]().union(*(view.upgrade for view in sites.values()))
+
+    def check(self, raw: bytes, message: Any) -> CheckedRequest:  # aiohttp's message: no types
+        """The request, with the widest of what the sites here allow; each site's own word comes with the plan."""
+        return check_request(
+            raw,
+            message,
+            scheme=self.scheme,
+            mode=self.mode,
+            limits=self.limits,
+            default_authority=self.default_authority,
+            encode_target=self.encode_target,
+            allow_trace=any(view.allow_trace for view in self.sites.values()),
+            upgrades=self.upgrades,
+        )
+
+
+class Front:
+    """Shared by all connections of a worker; `configure` exchanges what the configuration says."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pipeline: Pipeline,
+        store: Store,
+        observer: Observer,
+        wheel: Wheel,
+        wall: Callable[[float], WallTime],
+    ) -> None:
+        self.loop = loop
+        self.pipeline = pipeline
+        self.store = store
+        self.observer = observer
+        self.wheel = wheel
+        self.wall = wall
+        self.now: Callable[[], float] = loop.time
+        self.longest_kept_head = LONGEST_KEPT_HEAD
+        self.memo_allowed = True
+        self.draining = False
+        self.connections: set[ClientConnection] = set()
+        self._turned_away = 0
+        self._accepted = 0
+        self.limits: Limits
+        self._per_address: Counter[str] = Counter()
+        self._kinds: dict[tuple[int, frozenset[str]], Kind] = {}
+        self._trust: FIFOCache[tuple[int, str], frozenset[str]] = FIFOCache(4096)
+        self._owner = BaseProtocol(loop)
+        self._parser: Any = None
+        self._most = 0
+        store.on_gone.append(self.forget)
+
+    def configure(self, limits: Limits, *, memo: bool, most_connections: int) -> None:
+        """Plans and answers of an earlier configuration are void."""
+        self.limits = limits
+        self.memo_allowed = memo
+        self._most = most_connections
+        self._parser = None
+        self._trust.clear()
+        self._kinds.clear()
+
+    # ---- parsers ---------------------------------------------------------------------------------------------------------------
+
+    def take_parser(self) -> Any:
+        """A parser that stands at the start of a message. Heads come whole, so one serves all connections in turn."""
+        parser, self._parser = self._parser, None
+        return parser if parser is not None else parsers.make_request_parser(self._owner, self.loop, self.limits)
+
+    def keep_parser(self, parser: Any) -> None:
+        """Only after one whole message without body, upgrade or close: nothing of it is left in the parser."""
+        self._parser = parser
+
+    # ---- kinds of connections --------------------------------------------------------------------------------------------------
+
+    def kind_of(self, door: Door, address: str) -> Kind:
+        """(sites that trust this client, memo, plans): equal for connections on which equal bytes mean the same."""
+        at = (door.index, address)
+        trusted = self._trust.get(at)
+        if trusted is None:
+            trusted = frozenset(name for name, view in door.sites.items() if is_in(address, view.trusted))
+            self._trust[at] = trusted
+        kind = self._kinds.get((door.index, trusted))
+        if kind is None:
+            memo = Memo(max(2**20, self.store.limit // MEMO_SHARE))
+            kind = self._kinds[(door.index, trusted)] = (trusted, memo, FIFOCache(PLANS))
+        return kind
+
+    def forget(self, stored: StoredResponse) -> None:
+        """The store has let go of it: no memo answers with it any more."""
+        if stored.memos:
+            for _, memo, _ in self._kinds.values():
+                memo.forget(stored)
+            stored.memos = None
+
+    @property
+    def memo_entries(self) -> int:
+        return sum(len(memo) for _, memo, _ in self._kinds.values())
+
+    # ---- who is connected ------------------------------------------------------------------------------------------------------
+
+    def opened(self, connection: ClientConnection) -> bool:
+        """Counted in; False where this client, or all together, have too many."""
+        address = connection.client.address
+        self.connections.add(connection)
+        self._accepted += 1
+        self._per_address[address] += 1
+        if self._most and len(self.connections) > self._most and not self._make_room():
+            self._turned_away += 1
+            return False
+        most = self.limits.per_client
+        if most and self._per_address[address] > most and not connection.trusted:
+            self._turned_away += 1
+            return False
+        return True
+
+    def _make_room(self) -> bool:
+        """An idle connection goes in favour of one that wants something."""
+        for connection in self.connections:
+            if connection.evictable:
+                connection.close_if_idle()
+                return True
+        return False
+
+    def closed(self, connection: ClientConnection) -> None:
+        if connection not in self.connections:
+            return
+        self.connections.discard(connection)
+        address = connection.client.address
+        self._per_address[address] -= 1
+        if not self._per_address[address]:
+            del self._per_address[address]
+
+    def take_counts(self) -> tuple[int, int]:
+        """(accepted, turned away) since the last call."""
+        counts = self._accepted, self._turned_away
+        self._accepted = self._turned_away = 0
+        return counts
+
+    @property
+    def busy(self) -> int:
+        """Connections with a request in flight or under way."""
+        return sum(connection.busy for connection in self.connections)

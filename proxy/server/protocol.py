@@ -1,0 +1,661 @@
+"""One client connection over HTTP/1.1: heads are cut out and given to the C parser, answers are framed, the memo is tried first.
+
+The hot path is `data_received` on an idle connection: the bytes that came are looked up in the memo and its answer is written, no
+parsing, no task. Everything else takes the long way: cut one head (RFC 9112 §2), parse, check (`http/checks.py`), plan, spine.
+An exchange runs at a time, so pipelined requests are answered in order (RFC 9112 §9.3.2). This connection is the response writer
+of its exchange and the source of its request body.
+
+Invariants: the parser is never fed more than one head's bytes; nothing is read as a request after a message that closes
+(RFC 9112 §9.6); `_quick` is True only while nothing is buffered, in flight, congested, upgraded or closing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from proxy import errors, parsers
+from proxy.cache.memo import Answer
+from proxy.chunked import ChunkedBody
+from proxy.errors import Failure
+from proxy.exchange import NO_BODY, Client, Exchange
+from proxy.http.serialise import response_bytes
+from proxy.server.body import RawBody, RequestBody
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping, Sequence
+
+    from proxy.cache.memo import Memo
+    from proxy.exchange import BodyReader
+    from proxy.http.checks import CheckedRequest
+    from proxy.http.message import Line, ResponseHead
+    from proxy.plan import Plan
+    from proxy.server.front import Door, Front
+
+HEAD_END = b"\r\n\r\n"
+BARE_LF = re.compile(rb"(?<!\r)\n")
+STEP = 5.0  # seconds: how often the wheel looks at a connection, so that a nearer limit needs no work of its own
+TURN = 16  # requests answered in one turn of the loop before others have theirs
+AHEAD = 64 * 2**10  # bytes taken ahead of the answer being written
+HIGH_WATER = 64 * 2**10  # bytes buffered towards a client before its producer is held
+LINGER_TIME = 2.0  # seconds of draining after a last answer (RFC 9112 §9.6), and
+LINGER_BYTES = 2**20  # bytes; a client that goes on longer gets its reset
+HALF_CLOSED = 0.25  # seconds a client that closed its side is still waited for: it cannot be told from one that left
+ABORT_LINGER = struct.pack("ii", 1, 0)
+
+
+class ClientConnection(asyncio.Protocol):
+    """See the module. The wheel looks in every STEP seconds (`deadline`); what counts is `limit`."""
+
+    __slots__ = (
+        "_advancing",
+        "_body",
+        "_buffer",
+        "_checked",
+        "_chunked",
+        "_closing",
+        "_congested",
+        "_drained",
+        "_exchange",
+        "_front",
+        "_gone",
+        "_head_only",
+        "_keep",
+        "_lingered",
+        "_measured",
+        "_memo",
+        "_plans",
+        "_quick",
+        "_raw",
+        "_reading_paused",
+        "_scanned",
+        "_started",
+        "_until_close",
+        "_upgraded",
+        "_waiting_eof",
+        "client",
+        "deadline",
+        "door",
+        "limit",
+        "transport",
+        "trusted",
+    )
+
+    def __init__(self, front: Front, door: Door) -> None:
+        self._front = front
+        self.door = door
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
+        self.client: Client = None  # type: ignore[assignment]  # likewise
+        self.deadline = 0.0
+        self.limit = inf
+        self.trusted: frozenset[str] = frozenset()
+        self._memo: Memo = None  # type: ignore[assignment]  # likewise
+        self._plans: MutableMapping[bytes, Plan] = {}
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._exchange: Exchange | None = None
+        self._checked: CheckedRequest | None = None
+        self._body: RequestBody | RawBody | None = None
+        self._raw: bytes | None = None  # the head of the exchange in flight, if its answer may go into the memo
+        self._quick = False
+        self._advancing = False
+        self._keep = True
+        self._started = False
+        self._chunked = False
+        self._head_only = False
+        self._until_close = False
+        self._upgraded = False
+        self._closing = False
+        self._gone = False
+        self._congested = False
+        self._reading_paused = False
+        self._waiting_eof = False
+        self._drained = 0  # bytes of the answer the client had taken when it was looked at last
+        self._lingered = 0
+        self._measured: tuple[float, int] = (0.0, 0)
+
+    # ---- the connection --------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.set_write_buffer_limits(HIGH_WATER)
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        address, port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("unix", 0)
+        here = (local[0], local[1]) if isinstance(local, tuple) else ("unix", 0)
+        self.client = Client(address, port, here, self.door.scheme, self.door.index)
+        front = self._front
+        now = front.now()
+        self.limit = now + front.limits.keepalive
+        self.deadline = min(self.limit, now + STEP)
+        front.wheel.watch(self)
+        self.trusted, self._memo, self._plans = front.kind_of(self.door, address)
+        self._quick = True
+        if not front.opened(self):
+            self._quick = False
+            self._refuse(Failure(errors.TOO_MANY, "connections of this client or in all"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone = self._closing = True
+        self._quick = False
+        front = self._front
+        front.closed(self)
+        front.wheel.forget(self)
+        x = self._exchange
+        if x is None:
+            return
+        body = self._body
+        if body is not None and not body.complete:
+            body.broken(Failure(errors.CLIENT_GONE, "client left inside its request"))
+        if self._exchange is x and x.producer is not None:
+            x.producer.client_gone()
+        self._exchange = self._body = None
+
+    def eof_received(self) -> bool:
+        """The client sends no more. Whether it still listens cannot be seen, so it is waited for, a little."""
+        if self._upgraded and isinstance(self._body, RawBody):
+            self._body.broken(Failure(errors.CLIENT_GONE, "closed"))
+            return False
+        if self._exchange is None or self._closing or (self._body is not None and not self._body.complete):
+            return False
+        self._waiting_eof = True
+        self._front.loop.call_later(HALF_CLOSED, self._half_closed_long_enough)
+        return True
+
+    def _half_closed_long_enough(self) -> None:
+        if not self._gone and self._exchange is not None and not self._started:
+            self.transport.abort()
+
+    # ---- what comes in ---------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._quick:
+            try:
+                answer = self._memo[data]
+            except KeyError:
+                pass
+            else:
+                front = self._front
+                now = front.now()
+                if now < answer.until:
+                    self._repeat(answer, now)
+                    return
+            plan = self._plans.get(data)
+            if plan is not None:
+                self._begin(data, plan.checked, plan)
+                return
+        self._receive(data)
+
+    def _repeat(self, answer: Answer, now: float) -> None:
+        """The memo's answer, once more: the same bytes, counters and log line as on the long way."""
+        if answer.parts is None:
+            self.transport.write(answer.payload)
+        else:
+            self.transport.writelines(answer.parts)
+        front = self._front
+        self.limit = now + front.limits.keepalive
+        front.observer.repeated(answer.template, self.client, now)  # type: ignore[arg-type]  # the loop's clock is MonoTime
+        front.store.touch(answer.stored)
+
+    def _receive(self, data: bytes) -> None:
+        """Body bytes go to the body; the rest is looked at as the next request's."""
+        if self._closing:
+            self._linger(len(data))
+            return
+        body = self._body
+        if body is not None and not body.complete:
+            self._touch_body()
+            data = body.feed(data)
+            if not data:
+                return
+        if not self._buffer:
+            self._quick = False
+            if self._exchange is None:
+                self._expect_head()
+        self._buffer += data
+        if self._exchange is None:
+            self._advance()
+        elif len(self._buffer) > AHEAD:
+            self._pause_reading()
+
+    def _expect_head(self) -> None:
+        self.limit = self._front.now() + self._front.limits.head_time
+        if self.limit < self.deadline:
+            self.deadline = self.limit
+            self._front.wheel.hasten(self)
+
+    def _advance(self) -> None:
+        """Requests are taken from the buffer, one after the other, until one is under way or no whole head is left."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            for _ in range(TURN):
+                if self._exchange is not None or self._closing or self._congested or not self._take_one():
+                    break
+            else:
+                self._front.loop.call_soon(self._advance)
+        finally:
+            self._advancing = False
+        if self._exchange is None and not self._closing:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Nothing is in flight: the connection waits for the next request, or for the rest of one."""
+        if len(self._buffer) <= AHEAD:
+            self._resume_reading()
+        if self._buffer:
+            return
+        self._scanned = 0
+        if self._waiting_eof or self._front.draining:
+            self._close()
+            return
+        self.limit = self._front.now() + self._front.limits.keepalive
+        self._quick = not self._congested
+
+    def _take_one(self) -> bool:
+        """One request is taken; False where its head is not all here yet."""
+        buffer = self._buffer
+        if self._scanned == 0:
+            self._skip_empty_lines()
+        if not buffer:
+            return False
+        end = buffer.find(HEAD_END, self._scanned)
+        if end < 0 or end > self._front.limits.head:
+            failure = self._judge_partial(end)
+            if failure is not None:
+                self._refuse(failure)
+            return False
+        raw = bytes(memoryview(buffer)[: end + 4])
+        del buffer[: end + 4]
+        self._scanned = 0
+        plan = self._plans.get(raw)
+        if plan is not None:
+            self._begin(raw, plan.checked, plan)
+        else:
+            self._begin_new(raw)
+        return True
+
+    def _skip_empty_lines(self) -> None:
+        """At most two: what old clients send behind a body is ignored, a stream of them is no request (RFC 9112 §2.2)."""
+        for _ in range(2):
+            if not self._buffer.startswith(b"\r\n"):
+                return
+            del self._buffer[:2]
+
+    def _judge_partial(self, end: int) -> Failure | None:
+        """What has come of a head so far may already be too much, or no request at all."""
+        buffer, limits = self._buffer, self._front.limits
+        first = buffer[0]
+        if not 0x21 <= first <= 0x7E:
+            return Failure(errors.BAD_REQUEST, "does not begin like a request")
+        if BARE_LF.search(buffer, max(0, self._scanned - 1), len(buffer) if end < 0 else end):
+            return Failure(errors.BAD_REQUEST, "line ends without CR")
+        line = buffer.find(b"\r\n")
+        if (line if line >= 0 else len(buffer)) > limits.request_line:
+            return Failure(errors.TARGET_TOO_LONG, f"request line over {limits.request_line} bytes")
+        if len(buffer) > limits.head:
+            return Failure(errors.HEAD_TOO_LARGE, f"head over {limits.head} bytes")
+        self._scanned = max(0, len(buffer) - 3)
+        return None
+
+    def _begin_new(self, raw: bytes) -> None:
+        """A head not seen before: the parser and the checks decide what it is."""
+        front = self._front
+        try:
+            checked, chunks = self._parse(raw)
+        except Failure as failure:
+            self._refuse(failure)
+            return
+        if checked.chunked or checked.content_length:
+            self._body = RequestBody(self, None if checked.chunked else checked.content_length, chunks)
+            self._measured = (front.now(), 0)
+        plan = front.pipeline.plan(checked, self.client, self.trusted)
+        if self._body is None and len(raw) <= front.longest_kept_head and plan.keepable:
+            self._plans[raw] = plan
+        self._begin(raw, checked, plan)
+
+    def _parse(self, raw: bytes) -> tuple[CheckedRequest, ChunkedBody | None]:
+        front = self._front
+        parser = front.take_parser()
+        message, payload = parsers.parse_request_head(parser, raw, front.limits)
+        checked = self.door.check(raw, message)
+        if checked.chunked:
+            return checked, ChunkedBody(parser, payload, front.limits.chunk_overhead)
+        if not checked.content_length and not message.upgrade and not message.should_close:
+            front.keep_parser(parser)  # it has seen one whole message and stands at the start of another
+        return checked, None
+
+    def _begin(self, raw: bytes, checked: CheckedRequest, plan: Plan) -> None:
+        """An exchange starts; it may be over before this returns."""
+        front = self._front
+        now = front.now()
+        self.limit = inf
+        self._quick = False
+        self._started = self._chunked = self._until_close = False
+        self._checked = checked
+        self._keep = checked.keep_alive and not front.draining
+        self._head_only = checked.head.method == b"HEAD"
+        self._raw = raw if self._keep and self._body is None and checked.head.version == (1, 1) else None
+        x = Exchange(
+            client=self.client,
+            request=plan.request,
+            body=self._body,
+            writer=self,
+            started=now,  # type: ignore[arg-type]  # the loop's clock is MonoTime
+            wall=front.wall(now),
+            plan=plan,
+        )
+        self._exchange = x
+        body = self._body
+        if body is not None and self._buffer:
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self._buffer += body.feed(data)
+        if self._exchange is x and not self._closing:
+            self._touch_body()
+            front.pipeline.begin(x)
+
+    def _touch_body(self) -> None:
+        body = self._body
+        if body is not None and not body.complete and not self._upgraded:
+            self.limit = self._front.now() + self._front.limits.body_idle
+
+    # ---- the request body's source ---------------------------------------------------------------------------------------------
+
+    def pause_body(self) -> None:
+        self._pause_reading()
+        self.limit = inf  # whoever holds the body has limits of its own
+
+    def resume_body(self) -> None:
+        self._resume_reading()
+        self._touch_body()
+        self._measured = (self._front.now(), self._body.size if self._body is not None else 0)
+
+    def body_broken(self, failure: Failure) -> None:
+        """Nothing that follows can be read as a request. A sink hears it too; without one the answer is given here."""
+        self._keep = False
+        self._buffer.clear()
+        x = self._exchange
+        if x is not None and not self._started and not self._gone:
+            self._front.pipeline.body_refused(x, failure)
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and not self._gone:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self._gone:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    # ---- the response writer ---------------------------------------------------------------------------------------------------
+
+    @property
+    def congested(self) -> bool:
+        return self._congested
+
+    def interim(self, head: ResponseHead) -> None:
+        """Interim answers are for HTTP/1.1 clients only (RFC 9110 §15.2)."""
+        assert self._checked is not None
+        if self._checked.head.version == (1, 1) and not self._gone:
+            self.transport.write(response_bytes(head.status, head.reason, head.fields.lines))
+
+    def start(self, head: ResponseHead, length: int | None) -> None:
+        self._started = True
+        if not self._gone:
+            self.transport.write(self._frame(head, length))
+
+    def _frame(self, head: ResponseHead, length: int | None) -> bytes:
+        """The head as it is written, framing decided (RFC 9112 §6.3): worked out once for a head that comes again."""
+        assert self._checked is not None
+        body = self._body
+        if self._front.draining or (body is not None and not body.complete and length is not None):
+            self._keep = False
+        old = self._checked.head.version != (1, 1)
+        if length is None and not self._head_only:
+            self._chunked, self._until_close = not old, old
+            self._keep = self._keep and not old
+        key = (length, old, self._keep, self._head_only)
+        derived = head.derived
+        if derived is None:
+            derived = head.derived = {}
+        frame = derived.get(key)
+        if frame is None:
+            lines = head.fields.lines + self._framing_lines(length, old=old)
+            derived[key] = frame = response_bytes(head.status, head.reason, lines)
+        return frame  # type: ignore[return-value]  # under this kind of key there are only frames
+
+    def _framing_lines(self, length: int | None, *, old: bool) -> tuple[Line, ...]:
+        lines: list[Line] = []
+        if length is not None and length != NO_BODY:
+            lines.append((b"Content-Length", b"%d" % length))
+        elif self._chunked:
+            lines.append((b"Transfer-Encoding", b"chunked"))
+        if not self._keep:
+            lines.append((b"Connection", b"close"))
+        elif old:
+            lines.append((b"Connection", b"keep-alive"))
+        return tuple(lines)
+
+    def data(self, chunk: bytes) -> None:
+        if self._gone or self._head_only:
+            return
+        if self._chunked:
+            self.transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+        else:
+            self.transport.write(chunk)
+
+    def end(self) -> None:
+        if self._upgraded:
+            self._exchange = self._body = None
+            self._close()
+            return
+        if self._chunked and not self._gone:
+            self.transport.write(b"0\r\n\r\n")
+        self._over()
+
+    def whole(self, head: ResponseHead, chunks: Sequence[bytes], length: int) -> None:
+        self._started = True
+        x = self._exchange
+        assert x is not None
+        if self._gone:
+            self._over()
+            return
+        frame = self._frame(head, length)
+        if self._head_only:
+            chunks = ()
+        if x.reusable is not None and self._raw is not None and self._keep:
+            self._remember(x, self._raw, frame, chunks)
+        if not chunks:
+            self.transport.write(frame)
+        elif len(chunks) == 1 and length <= HIGH_WATER // 16:
+            self.transport.write(frame + chunks[0])
+        else:
+            self.transport.writelines((frame, *chunks))
+        self._over()
+
+    def _remember(self, x: Exchange, raw: bytes, frame: bytes, chunks: Sequence[bytes]) -> None:
+        assert x.reusable is not None
+        front = self._front
+        if front.memo_allowed and len(raw) <= front.longest_kept_head:
+            template = front.observer.template(x)
+            self._memo.remember(raw, Answer(frame, list(chunks), x.reusable.stored, x.reusable.until, template))
+
+    def last(self) -> None:
+        self._keep = False
+
+    def reset(self) -> None:
+        self._keep = False
+        self._exchange = self._body = None
+        if self._gone:
+            return
+        self._closing = True
+        if self._until_close or not self._started:
+            # A plain close would look like a good end (RFC 9112 §8): the client gets a reset.
+            sock: Any = self.transport.get_extra_info("socket")
+            if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT_LINGER)
+            self.transport.abort()
+        else:
+            self._close()
+
+    def upgrade(self, head: ResponseHead) -> BodyReader:
+        """After the 101 all bytes are raw; what the client has sent ahead comes first."""
+        assert self._exchange is not None
+        self._started = self._upgraded = True
+        self._keep = False
+        self._chunked = self._head_only = False
+        self.transport.write(response_bytes(head.status, head.reason, head.fields.lines))
+        self._body = body = RawBody(self)
+        self.limit = inf
+        if self._buffer:
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self._front.loop.call_soon(body.feed, data)
+        self._resume_reading()
+        return body
+
+    def _over(self) -> None:
+        """The answer is written; what comes next is another request, or the end."""
+        body, self._body = self._body, None
+        self._exchange = self._raw = None
+        if self._gone:
+            return
+        if body is not None:
+            body.detach()
+            if not body.complete:
+                self._keep = False  # what follows is the rest of a body nobody reads (RFC 9112 §9.3)
+        if not self._keep:
+            self._finish_closing(unread=bool(self._buffer) or (body is not None and not body.complete))
+        elif not self._advancing:
+            self._advance()
+
+    # ---- ends ------------------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, failure: Failure) -> None:
+        """No exchange came of these bytes: one answer, and the connection ends (RFC 9112 §2.2)."""
+        self._buffer.clear()
+        if self._gone:
+            return
+        head, body = self._front.pipeline.refuse_unread(self.client, self, failure)
+        lines = (*head.fields.lines, (b"Content-Length", b"%d" % len(body)), (b"Connection", b"close"))
+        self.transport.write(response_bytes(head.status, head.reason, lines) + body)
+        self._finish_closing(unread=True)
+
+    def _finish_closing(self, *, unread: bool) -> None:
+        """Closes so that the last answer arrives: unread bytes would turn the close into a reset that eats it (RFC 9112 §9.6)."""
+        self._closing = True
+        self._quick = False
+        self._buffer.clear()
+        if not unread or not self.transport.can_write_eof():
+            self._close()
+            return
+        self.transport.write_eof()
+        self._resume_reading()
+        self.limit = self._front.now() + LINGER_TIME
+        self.deadline = self.limit
+        self._front.wheel.hasten(self)
+
+    def _linger(self, size: int) -> None:
+        self._lingered += size
+        if self._lingered > LINGER_BYTES:
+            self.transport.abort()
+
+    def _close(self) -> None:
+        """What is written goes out first; a client that does not take it is cut after its patience."""
+        self._closing = True
+        self._quick = False
+        if not self._gone:
+            self.limit = self._front.now() + self._front.limits.client_idle
+            self.transport.close()
+
+    def move(self, door: Door | None) -> None:
+        """After a reload: the same address as it is now; None where nothing listens there any more."""
+        if door is None:
+            self._keep = False
+            self.close_if_idle()
+            return
+        self.door = door
+        self.client.listener = door.index
+        self.client.said = None
+        self.trusted, self._memo, self._plans = self._front.kind_of(door, self.client.address)
+
+    @property
+    def evictable(self) -> bool:
+        return self._quick
+
+    def close_if_idle(self) -> None:
+        """For a drain: a connection without request in flight or under way ends."""
+        if self._exchange is None and not self._buffer and not self._closing:
+            self._close()
+
+    def cut(self) -> None:
+        """At once, whatever is in flight."""
+        if not self._gone:
+            self.transport.abort()
+
+    @property
+    def busy(self) -> bool:
+        return self._exchange is not None or bool(self._buffer)
+
+    # ---- patience --------------------------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        self._congested = True
+        self._quick = False
+        self.limit = self._front.now() + self._front.limits.client_idle
+        if self._exchange is None:
+            self._pause_reading()
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        self.limit = inf
+        x = self._exchange
+        if x is None:
+            if not self._closing:
+                self._advance()
+        elif x.producer is not None:
+            x.producer.writer_drained()
+
+    def expired(self, now: float) -> None:
+        """The wheel looks in: whoever has stood still for too long ends."""
+        if self._gone:
+            return
+        if now < self.limit and not self._too_slow(now):
+            self.deadline = min(self.limit, now + STEP)
+            self._front.wheel.watch(self)
+        elif self._takes_something():
+            self.limit = now + self._front.limits.client_idle
+            self.deadline = now + STEP
+            self._front.wheel.watch(self)
+        elif self._closing or self._congested:
+            self.transport.abort()
+        elif self._exchange is not None:
+            if self._body is not None:
+                self._body.broken(Failure(errors.REQUEST_TIMEOUT, "request body stands still or is too slow"))
+        elif self._buffer:
+            self._refuse(Failure(errors.REQUEST_TIMEOUT, "no whole request head in time"))
+        else:
+            self._close()
+
+    def _takes_something(self) -> bool:
+        left = self.transport.get_write_buffer_size()
+        before, self._drained = self._drained, left
+        return left < before
+
+    def _too_slow(self, now: float) -> bool:
+        """A body that drips below its least speed, over the window in which it must not stand still either."""
+        body, limits = self._body, self._front.limits
+        if body is None or body.complete or self._upgraded or self._reading_paused:
+            return False
+        since, size = self._measured
+        if now - since < limits.body_idle:
+            return False
+        self._measured = (now, body.size)
+        return body.size - size < limits.body_rate * (now - since)

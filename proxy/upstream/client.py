@@ -1,0 +1,347 @@
+"""Sends a request to one of a pool's origins, over a kept connection where there is one, and tries again where that is safe.
+
+Which origin: `pool.py`. What may be repeated: the `retry` of the failure's row in `errors.py`. How a response is read:
+`connection.py`. Foreign exceptions of connecting and TLS become rows here and in `resolve.py`, nowhere else.
+
+Invariants: each `started` told to a pool is met by one `finished`; a receiver hears exactly one of end, failed or upgraded,
+unless it cancels, after which it hears nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from random import random
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp.base_protocol import BaseProtocol
+from cachetools import FIFOCache
+
+from proxy import errors
+from proxy.errors import Failure, Retry
+from proxy.upstream.connection import UpstreamConnection
+from proxy.upstream.health import Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+    from config.schema import Limits, Timeouts
+    from config.units import MonoTime
+    from proxy.exchange import BodyReader, Origin
+    from proxy.http.checks import CheckedResponse
+    from proxy.http.message import ResponseHead
+    from proxy.upstream.pool import Change, Pool
+    from proxy.upstream.resolve import Resolver
+    from proxy.wheel import Wheel
+
+MOST_TRIES = 3  # origins asked for one request whose connect fails: enough for a rolling restart of a pool
+SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110 §9.2.1
+MEMO_HEADS = 512  # response heads repeat within a second (Date changes), so few are ever alive
+
+
+class Receiver(Protocol):
+    """Takes the response to one request."""
+
+    def upstream_interim(self, head: ResponseHead) -> None: ...
+    def upstream_head(self, checked: CheckedResponse) -> None: ...
+    def upstream_data(self, chunk: bytes) -> None: ...
+    def upstream_end(self) -> None: ...
+    def upstream_failed(self, failure: Failure) -> None: ...
+    def upstream_upgraded(self, checked: CheckedResponse, connection: UpstreamConnection, tail: bytes) -> None: ...
+
+
+class Upstreams:
+    """All connections of a worker to origins: those in use and those that wait for the next request."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        wheel: Wheel,
+        resolver: Resolver,
+        context: Callable[[Origin], ssl.SSLContext | None],
+        changed: Callable[[Change], None],
+    ) -> None:
+        self.loop = loop
+        self.owner = BaseProtocol(loop)
+        self.limits = limits
+        self.wheel = wheel
+        self.resolver = resolver
+        self.context = context
+        self.changed = changed
+        self.now: Callable[[], float] = loop.time
+        self.heads: MutableMapping[tuple[bytes, bool], CheckedResponse] = FIFOCache(MEMO_HEADS)
+        self._idle: dict[Origin, list[UpstreamConnection]] = {}
+        self._all: set[UpstreamConnection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    # ---- connections -----------------------------------------------------------------------------------------------------------
+
+    def take(self, origin: Origin) -> UpstreamConnection | None:
+        """A kept connection that is still good, the one used last: its peer is the least likely to have closed it."""
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            if connection.usable:
+                return connection
+            connection.close()
+        return None
+
+    def connect(self, origin: Origin, timeout: float, call: Request) -> None:
+        """A new connection is made for the call, which hears `connected` or `connect_failed`."""
+        task = self.loop.create_task(self._connect(origin, timeout, call))
+        call.connecting = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, origin: Origin, timeout: float, call: Request) -> None:  # noqa: ASYNC109 - one bound for all steps
+        try:
+            async with asyncio.timeout(timeout):
+                connection = await self._open(origin, timeout)
+        except Failure as failure:
+            call.connect_failed(failure)
+        except TimeoutError:
+            call.connect_failed(Failure(errors.CONNECT_TIMEOUT, origin.address))
+        else:
+            call.connected(connection)
+
+    async def _open(self, origin: Origin, timeout: float) -> UpstreamConnection:  # noqa: ASYNC109 - as above
+        sock = await self.resolver.connect(origin, timeout)
+        context = self.context(origin)
+        name = (origin.tls_name or origin.host) if context is not None else None
+        connection = UpstreamConnection(self, origin)
+        try:
+            await self.loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
+        except ssl.SSLError as problem:
+            raise Failure(errors.TLS_ERROR, f"{origin.address}: {problem.reason or problem}") from problem
+        except OSError as problem:
+            raise Failure(errors.CONNECT_ERROR, f"{origin.address}: {problem.strerror or problem}") from problem
+        self._all.add(connection)
+        return connection
+
+    def released(self, connection: UpstreamConnection) -> None:
+        """The response is over and the connection may serve another request."""
+        if self._closing:
+            connection.close()
+            return
+        connection.limit = self.now() + self.limits.pool_idle
+        idle = self._idle.get(connection.origin)
+        if idle is None:
+            self._idle[connection.origin] = [connection]
+        else:
+            idle.append(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        self._all.discard(connection)
+        self.wheel.forget(connection)
+        idle = self._idle.get(connection.origin)
+        if idle is not None and connection in idle:
+            idle.remove(connection)
+            if not idle:
+                del self._idle[connection.origin]
+
+    def retain(self, origins: set[Origin]) -> None:
+        """After a reload: kept connections to origins that are no longer configured are closed."""
+        for origin in [origin for origin in self._idle if origin not in origins]:
+            for connection in list(self._idle.get(origin, ())):
+                connection.close()
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(connections open, of these idle)."""
+        return len(self._all), sum(map(len, self._idle.values()))
+
+    async def close(self) -> None:
+        """No connection is kept from now on; those in use end with their call."""
+        self._closing = True
+        for idle in list(self._idle.values()):
+            for connection in list(idle):
+                connection.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Request:
+    """One request on its way: an origin is chosen, a connection taken, and once more where the table of errors allows it."""
+
+    __slots__ = (
+        "_answered",
+        "_body",
+        "_fresh",
+        "_head",
+        "_key",
+        "_pool",
+        "_session",
+        "_timeouts",
+        "_tried",
+        "_upstreams",
+        "_whole",
+        "connecting",
+        "connection",
+        "idempotent",
+        "method",
+        "origin",
+        "receiver",
+        "repeats",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        pool: Pool,
+        receiver: Receiver,
+        method: bytes,
+        head: Callable[[Origin], bytes],
+        *,
+        body: BodyReader | None = None,
+        session: str | None = None,
+        key: bytes = b"",
+        upgrade: bytes | None = None,
+    ) -> None:
+        self._upstreams = upstreams
+        self._pool = pool
+        self.receiver = receiver
+        self._head = head
+        self._body = body
+        self._session = session
+        self._key = key
+        self._timeouts: Timeouts = pool.spec.timeouts
+        self._tried: list[Origin] = []
+        self._fresh = False  # a kept connection has failed: the next try makes its own
+        self._answered = False
+        self._whole = float("inf")
+        self.method = method
+        self.upgrade = upgrade
+        self.idempotent = body is None and upgrade is None and method in SAFE
+        self.repeats = 0
+        self.origin: Origin | None = None
+        self.connection: UpstreamConnection | None = None
+        self.connecting: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Sends the request; everything else comes through the receiver, possibly before this returns."""
+        if self._timeouts.whole:
+            self._whole = self._upstreams.now() + self._timeouts.whole
+        self._try()
+
+    def _try(self) -> None:
+        upstreams = self._upstreams
+        now = upstreams.now()
+        pool = self._pool
+        origin = pool.choose(now, session=self._session, key=self._key, tried=self._tried, random=random())  # type: ignore[arg-type]  # the loop's clock is MonoTime
+        if origin is None and self._fresh and self.origin is not None:
+            origin = self.origin  # the only one there is, on a new connection
+        if origin is None:
+            self.receiver.upstream_failed(Failure(pool.refusal(now, self._tried), pool.spec.name))  # type: ignore[arg-type]  # as above
+            return
+        self.origin = origin
+        change = pool.started(origin)
+        if change is not None:
+            upstreams.changed(change)
+        connection = None if self._fresh else upstreams.take(origin)
+        if connection is None:
+            upstreams.connect(origin, self._timeouts.connect, self)
+        else:
+            self._send(connection)
+
+    def connected(self, connection: UpstreamConnection) -> None:
+        self.connecting = None
+        self._upstreams.wheel.watch(connection)
+        self._send(connection)
+
+    def connect_failed(self, failure: Failure) -> None:
+        self.connecting = None
+        self.upstream_failed(failure)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        self.connection = connection
+        assert self.origin is not None
+        connection.send(self, self._head(self.origin), self._body, self._timeouts, self._whole)
+
+    # ---- what the connection says ----------------------------------------------------------------------------------------------
+
+    def upstream_interim(self, head: ResponseHead) -> None:
+        self.receiver.upstream_interim(head)
+
+    def upstream_head(self, checked: CheckedResponse) -> None:
+        self._answered = True
+        self.receiver.upstream_head(checked)
+
+    def upstream_data(self, chunk: bytes) -> None:
+        self.receiver.upstream_data(chunk)
+
+    def upstream_end(self) -> None:
+        self.connection = None
+        self._finished(Evidence.GOOD)
+        self.receiver.upstream_end()
+
+    def upstream_upgraded(self, checked: CheckedResponse, tail: bytes) -> None:
+        assert self.connection is not None
+        self._answered = True
+        self.receiver.upstream_upgraded(checked, self.connection, tail)
+
+    def upstream_failed(self, failure: Failure) -> None:
+        """The try is lost; another one follows, or the receiver hears of it."""
+        connection, self.connection = self.connection, None
+        reused = connection is not None and connection.served > 0
+        raced = reused and failure.kind is errors.UPSTREAM_CLOSED
+        blame = failure.kind.source is errors.Source.UPSTREAM and not raced
+        self._finished(Evidence.BAD if blame else Evidence.NONE)
+        if self._answered or not self._may_repeat(failure):
+            self.receiver.upstream_failed(failure)
+            return
+        self.repeats += 1
+        if raced:
+            self._fresh = True  # the origin is well: its idle connection had just been closed (RFC 9112 §9.5)
+        elif self.origin is not None:
+            self._tried.append(self.origin)
+        self._try()
+
+    def _may_repeat(self, failure: Failure) -> bool:
+        if not self._pool.spec.retry:
+            return False
+        match failure.kind.retry:
+            case Retry.ALWAYS:
+                return len(self._tried) + 1 < MOST_TRIES and len(self._pool.spec.origins) > len(self._tried) + 1
+            case Retry.IF_SAFE:
+                return self.idempotent and self.repeats == 0
+            case Retry.NEVER:
+                return False
+
+    def _finished(self, evidence: Evidence) -> None:
+        assert self.origin is not None
+        change = self._pool.finished(self.origin, evidence, self._now())
+        if change is not None:
+            self._upstreams.changed(change)
+
+    def _now(self) -> MonoTime:
+        return self._upstreams.now()  # type: ignore[return-value]  # the loop's clock is MonoTime
+
+    # ---- what the receiver says ------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """The response is not wanted any more: its connection is closed, and the receiver hears nothing."""
+        if self.connecting is not None:
+            self.connecting.cancel()
+            self.connecting = None
+            self._finished(Evidence.NONE)
+        elif self.connection is not None:
+            connection, self.connection = self.connection, None
+            connection.close()
+            self._finished(Evidence.NONE)
+
+    def tunnel_ended(self) -> None:
+        """An upgraded connection is over."""
+        self.connection = None
+        self._finished(Evidence.GOOD)
+
+    def pause(self) -> None:
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        if self.connection is not None:
+            self.connection.resume()

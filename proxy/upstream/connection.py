@@ -1,0 +1,413 @@
+"""One connection to an origin: sends one request at a time and finds where the response ends (RFC 9112 §6, §7, §8).
+
+Heads seen before as identical bytes come from a memo; others go through a strict parser made for this response alone. Bodies of
+known length are counted, chunked ones go through a parser, close-delimited ones end by an orderly close. What is received is
+handed to the call that owns the connection. Nothing here decides about retries, caching or the pool: `upstream/client.py` does.
+
+Invariants: a connection serves one call at a time; it is offered for reuse only when the response is complete, the request was
+sent whole, both sides keep the connection alive, and no byte is left over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import IntEnum
+from math import inf
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+from proxy import errors, parsers
+from proxy.chunked import BadChunks, ChunkedBody
+from proxy.errors import Failure
+from proxy.http import checks
+from proxy.http.checks import Framing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+    from aiohttp.base_protocol import BaseProtocol
+
+    from config.schema import Limits, Timeouts
+    from proxy.exchange import BodyReader, Origin
+    from proxy.http.checks import CheckedResponse
+    from proxy.http.message import ResponseHead
+    from proxy.wheel import Wheel
+
+HEAD_END = b"\r\n\r\n"
+STEP = 5.0  # seconds: how often the wheel looks at a connection, so that a nearer limit needs no work of its own
+
+
+class State(IntEnum):
+    IDLE = 0  # in the pool, or not yet used
+    HEAD = 1  # a request is out, its response head is awaited
+    COUNTED = 2  # a body of known length
+    CHUNKED = 3
+    UNTIL_CLOSE = 4
+    RAW = 5  # upgraded: bytes belong to the tunnel
+    CLOSED = 6
+
+
+class Call(Protocol):
+    """Who owns the connection while a request is out."""
+
+    method: bytes
+    upgrade: bytes | None  # protocol that the request asked to upgrade to
+
+    def upstream_interim(self, head: ResponseHead) -> None: ...
+    def upstream_head(self, checked: CheckedResponse) -> None: ...
+    def upstream_data(self, chunk: bytes) -> None: ...
+    def upstream_end(self) -> None: ...
+    def upstream_failed(self, failure: Failure) -> None: ...
+    def upstream_upgraded(self, checked: CheckedResponse, tail: bytes) -> None: ...
+
+
+class Home(Protocol):
+    """Where a connection goes when a response is over."""
+
+    loop: asyncio.AbstractEventLoop
+    owner: BaseProtocol  # what the C parsers want to belong to; never asked to pause
+    limits: Limits
+    heads: MutableMapping[tuple[bytes, bool], CheckedResponse]  # memo: (raw head, HEAD or not) -> checked head
+    now: Callable[[], float]
+    wheel: Wheel
+
+    def released(self, connection: UpstreamConnection) -> None: ...
+    def lost(self, connection: UpstreamConnection) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """See the module. The wheel looks in every STEP seconds (`deadline`); what counts is `limit`, and `whole` beside it."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_chunked_out",
+        "_chunks",
+        "_eof",
+        "_interim",
+        "_interim_bytes",
+        "_keep",
+        "_remaining",
+        "_sent_whole",
+        "_timeouts",
+        "call",
+        "deadline",
+        "home",
+        "limit",
+        "origin",
+        "served",
+        "state",
+        "transport",
+        "whole",
+    )
+
+    def __init__(self, home: Home, origin: Origin) -> None:
+        self.home = home
+        self.origin = origin
+        self.transport: asyncio.Transport | None = None
+        self.call: Call | None = None
+        self.state = State.IDLE
+        self.served = 0  # responses completed here; 0: a fresh connection
+        self.deadline = home.now() + STEP
+        self.limit = self.whole = inf
+        self._timeouts: Timeouts | None = None
+        self._buffer = b""
+        self._remaining = 0
+        self._keep = True
+        self._eof = False
+        self._sent_whole = True
+        self._body: BodyReader | None = None
+        self._chunked_out = False
+        self._chunks: ChunkedBody | None = None
+        self._interim = 0
+        self._interim_bytes = 0
+
+    # ---- sending ---------------------------------------------------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        """A request may go out now: the other side has not closed, and sent nothing it was not asked for."""
+        return self.state is State.IDLE and not self._eof and self.transport is not None and not self.transport.is_closing()
+
+    def send(self, call: Call, head: bytes, body: BodyReader | None, timeouts: Timeouts, whole: float) -> None:
+        """The request goes out; its response comes back through `call`. `whole` is the time at which all must be over."""
+        assert self.state is State.IDLE
+        assert self.transport is not None
+        self.call = call
+        self.limit = self.home.now() + timeouts.first_byte
+        self.whole = whole
+        self._timeouts = timeouts
+        self.state = State.HEAD
+        self._interim = self._interim_bytes = 0
+        self.transport.write(head)
+        if body is not None:
+            self._sent_whole = False
+            self._body = body
+            self.limit = inf
+            self._chunked_out = body.length is None
+            body.start(self)
+
+    def body_data(self, chunk: bytes) -> None:
+        """A piece of the request's body, framed for this hop."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if self._chunked_out:
+            transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+        else:
+            transport.write(chunk)
+
+    def body_end(self) -> None:
+        transport = self.transport
+        if self._chunked_out and transport is not None and not transport.is_closing():
+            transport.write(b"0\r\n\r\n")
+        self._sent_whole = True
+        self._body = None
+        if self.state is State.HEAD and self._timeouts is not None:
+            self.limit = self.home.now() + self._timeouts.first_byte
+
+    def body_failed(self, failure: Failure) -> None:
+        """The client's body broke off: the origin must not take what it got for the whole (RFC 9112 §8)."""
+        self._fail(failure)
+
+    def pause_writing(self) -> None:
+        """The origin takes no more of the request for now: its patience runs, the client's does not."""
+        if self._body is not None:
+            self._body.pause()
+            if self.state is State.HEAD:
+                self._moved()
+
+    def resume_writing(self) -> None:
+        if self._body is not None:
+            self._body.resume()
+            if self.state is State.HEAD:
+                self.limit = inf  # the client's body has limits of its own
+
+    def pause(self) -> None:
+        """The client takes no more for now: its slowness is not the origin's silence."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+            self.limit = inf
+
+    def resume(self) -> None:
+        if self.transport is not None:
+            self.transport.resume_reading()
+            self._moved()
+
+    def _moved(self) -> None:
+        assert self._timeouts is not None
+        self.limit = self.home.now() + self._timeouts.idle
+
+    # ---- receiving -------------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # a stream transport: made by create_connection
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        call = self.call
+        if state is State.COUNTED:
+            assert call is not None
+            left = self._remaining - len(data)
+            if left > 0:
+                self._remaining = left
+                self._moved()
+                call.upstream_data(data)
+            else:
+                self._last_counted(call, data)
+        elif state is State.HEAD:
+            self._head_received(data)
+        elif state is State.CHUNKED:
+            self._chunked_received(data)
+        elif state is State.UNTIL_CLOSE or state is State.RAW:
+            assert call is not None
+            self._moved()
+            call.upstream_data(data)
+        else:  # nobody asked: response splitting or a late answer; this connection is unfit (RFC 9112 §9.2)
+            self.close()
+
+    def _last_counted(self, call: Call, data: bytes) -> None:
+        if len(data) > self._remaining:
+            self._keep = False
+            data = data[: self._remaining]
+        self._remaining = 0
+        if data:
+            call.upstream_data(data)
+        self._complete(call)
+
+    def _head_received(self, data: bytes) -> None:
+        """Heads are taken off the front one by one: interim ones first, then the final one with what follows it."""
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        call = self.call
+        while self.state is State.HEAD and call is not None:
+            end = data.find(HEAD_END)
+            if end < 0:
+                if len(data) > self.home.limits.response_head:
+                    self._fail(Failure(errors.RESPONSE_HEAD_TOO_LARGE, f"{len(data)} bytes without an end"))
+                else:
+                    self._buffer = data
+                return
+            raw = data[: end + 4] if len(data) > end + 4 else data
+            data = data[end + 4 :]
+            try:
+                checked = self._check_head(raw, call)
+            except Failure as failure:
+                self._fail(failure)
+                return
+            if checked.interim:
+                self._interim_received(call, checked, len(raw))
+            else:
+                self._final_received(call, checked, raw, data)
+                return
+
+    def _check_head(self, raw: bytes, call: Call) -> CheckedResponse:
+        heads = self.home.heads
+        key = (raw, call.method == b"HEAD")
+        checked = heads.get(key)
+        if checked is not None:
+            return checked
+        if len(raw) > self.home.limits.response_head:
+            raise Failure(errors.RESPONSE_HEAD_TOO_LARGE, f"{len(raw)} bytes")
+        home = self.home
+        message = parsers.parse_response_head(parsers.make_response_head_parser(home.owner, home.loop, home.limits), raw)
+        checked = checks.check_response(message, raw, request_method=call.method, limits=home.limits, upgrade=call.upgrade)
+        if len(raw) <= 4096 and checked.upgrade is None:
+            heads[key] = checked
+        return checked
+
+    def _interim_received(self, call: Call, checked: CheckedResponse, size: int) -> None:
+        self._interim += 1
+        self._interim_bytes += size
+        limits = self.home.limits
+        if self._interim > limits.interim or self._interim_bytes > 64 * 2**10:
+            self._fail(Failure(errors.BAD_RESPONSE, "too many interim responses"))
+            return
+        call.upstream_interim(checked.head)
+
+    def start_raw(self, body: BodyReader) -> None:
+        """After a 101 was passed on: the client's bytes flow as they are."""
+        assert self.state is State.RAW
+        self._body = body
+        self._chunked_out = False
+        body.start(self)
+
+    def _final_received(self, call: Call, checked: CheckedResponse, raw: bytes, rest: bytes) -> None:
+        self._moved()
+        if checked.upgrade is not None:
+            self.state = State.RAW
+            call.upstream_upgraded(checked, rest)
+            return
+        self._keep = checked.keep_alive
+        self._remaining = 0
+        match checked.framing:
+            case Framing.CHUNKED:
+                self.state = State.CHUNKED
+                self._open_chunked(raw)
+            case Framing.CLOSE:
+                self.state = State.UNTIL_CLOSE
+            case Framing.LENGTH:
+                assert checked.content_length is not None
+                self._remaining = checked.content_length
+                self.state = State.COUNTED
+            case Framing.NONE:
+                self.state = State.COUNTED
+            case unreachable:
+                assert_never(unreachable)
+        call.upstream_head(checked)
+        if self.call is not call:  # the call let go of us on seeing the head
+            return
+        if self.state is State.COUNTED and self._remaining == 0:
+            self._keep = self._keep and not rest
+            self._complete(call)
+        elif rest:
+            self.data_received(rest)
+
+    def _open_chunked(self, raw: bytes) -> None:
+        parser = parsers.make_response_parser(self.home.owner, self.home.loop, self.home.limits)
+        messages, _upgraded, _tail = parser.feed_data(raw)
+        self._chunks = ChunkedBody(parser, messages[0][1], self.home.limits.chunk_overhead)
+
+    def _chunked_received(self, data: bytes) -> None:
+        call, chunks = self.call, self._chunks
+        assert call is not None
+        assert chunks is not None
+        try:
+            chunk, rest = chunks.feed(data)
+        except BadChunks as problem:
+            self._fail(Failure(errors.BAD_RESPONSE, f"chunked body: {problem}"))
+            return
+        self._moved()
+        if chunk:
+            call.upstream_data(chunk)
+        if self.call is call and chunks.done:
+            self._keep = self._keep and not rest
+            self._complete(call)
+
+    def _complete(self, call: Call) -> None:
+        """The response ended as announced: the connection is free before the call hears of it."""
+        self.call = None
+        self._chunks = None
+        self.served += 1
+        if self._keep and self._sent_whole and not self._eof and not self._buffer:
+            self.state = State.IDLE
+            self.home.released(self)
+        else:
+            self.close()
+        call.upstream_end()
+
+    # ---- ends ------------------------------------------------------------------------------------------------------------------
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        call, state = self.call, self.state
+        self.state = State.CLOSED
+        self.transport = None
+        self.call = self._body = None
+        self.home.lost(self)
+        if call is None:
+            return
+        if (state is State.UNTIL_CLOSE and exc is None and self._eof) or state is State.RAW:
+            call.upstream_end()
+        else:
+            call.upstream_failed(self._end_failure(state))
+
+    def _end_failure(self, state: State) -> Failure:
+        if state is not State.HEAD:
+            return Failure(errors.RESPONSE_CUT, f"{self._remaining} bytes missing" if self._remaining else "closed")
+        if self._buffer:
+            return Failure(errors.BAD_RESPONSE, "closed inside the response head")
+        return Failure(
+            errors.UPSTREAM_CLOSED, "closed before a response" + (", reused connection" if self.served else "")
+        )
+
+    def expired(self, now: float) -> None:
+        """The wheel looks in: silence past the limit ends the call, or the wait in the pool."""
+        if now >= self.whole and self.call is not None:
+            self._fail(Failure(errors.WHOLE_TIMEOUT, "the whole exchange takes too long"))
+        elif now < self.limit:
+            self.deadline = min(self.limit, self.whole, now + STEP)
+            self.home.wheel.watch(self)
+        elif self.state is State.IDLE:
+            self.close()
+        elif self.state is State.HEAD:
+            self._fail(Failure(errors.FIRST_BYTE_TIMEOUT, "no response head in time"))
+        elif self.state is not State.CLOSED:
+            self._fail(Failure(errors.RESPONSE_IDLE, "response body stands still"))
+
+    def _fail(self, failure: Failure) -> None:
+        call = self.call
+        self.call = None
+        self.close()
+        if call is not None:
+            call.upstream_failed(failure)
+
+    def close(self) -> None:
+        """Nothing more is read or written here; a call that still owned it hears nothing."""
+        self.call = self._body = None
+        self.state = State.CLOSED
+        if self.transport is not None:
+            self.transport.abort()

@@ -1,0 +1,421 @@
+"""Composition root of a worker: builds the objects of one worker from its settings, and exchanges them at a reload. Nothing else.
+
+Store, connections, counters and the wheel live as long as the process; mode, pools, doors and options are those of the accepted
+configuration. `prepare` does everything that can fail, `commit` only swaps (proxy/service.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import resource
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from config.units import MonoTime, WallTime
+from proxy import bus
+from proxy.cache.store import Store
+from proxy.modes.reverse import Reverse, site_names
+from proxy.observe import metrics
+from proxy.observe.accesslog import LogFile, compile_format
+from proxy.observe.observer import EVERY, AccessLog, Observer
+from proxy.pipeline import Pipeline
+from proxy.purging import BadPurgeError, apply_purge
+from proxy.server.front import Door, Front
+from proxy.server.protocol import ClientConnection
+from proxy.server.tls import Certificate, ServerTls, TlsError, build_contexts, build_origin_context
+from proxy.service import Refused
+from proxy.upstream.client import Upstreams
+from proxy.upstream.health import Verdict
+from proxy.upstream.pool import Pool
+from proxy.upstream.resolve import Resolver
+from proxy.wheel import Drive, Wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from config.schema import Config, Site
+    from config.units import Listen
+    from proxy.exchange import Origin
+    from proxy.service import Listener, Settings
+    from proxy.upstream.pool import Change
+
+SHARE_FOR_ORIGINS = 4  # of the descriptors, one in so many is kept for origins and files
+IDLE_GRACE = 0.1  # seconds in which a request that had already arrived is still read, when draining
+LOST_SHUTDOWN = 5.0  # seconds for what is cut at the end of a drain to go
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What a configuration has become, ready to be swapped in."""
+
+    settings: Settings
+    mode: Reverse
+    doors: dict[Listen, Door]
+    tls: dict[Listen, ServerTls]
+    contexts: dict[tuple[bool, str], ssl.SSLContext]
+    logs: list[AccessLog]
+    opened: list[LogFile]
+    servers: dict[int, Serving] = field(default_factory=dict)  # new ones by serial, not yet accepting
+
+
+@dataclass(slots=True)
+class Serving:
+    """One listening socket being served."""
+
+    listen: Listen
+    scheme: bytes
+    server: asyncio.Server
+
+
+class Worker:
+    """One worker process's service. Invariant: what `commit` swaps is of one configuration, never of two."""
+
+    def __init__(self, index: int, shared: memoryview) -> None:
+        self._index = index
+        self._slots = metrics.view(shared)
+        metrics.clear_gauges(self._slots)
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._current: Prepared | None = None
+        self._next: Prepared | None = None
+        self._servers: dict[int, Serving] = {}
+        self._pools: dict[str, Pool] = {}
+        self._applied: dict[int, int] = {}  # numbers of the last purges, with what they answered
+        self._wall_offset = time.time() - self._loop.time()
+        self._wheel = Wheel(self._loop.time)
+        self._drive = Drive(self._wheel, self._loop)
+        self._resolver = Resolver(clock=self._loop.time)
+        self._store = Store(0)
+        self._observer = Observer(self._slots, metrics.layout(), offset=lambda: self._wall_offset)
+        self._ticker: asyncio.TimerHandle | None = None
+        self._expected = 0.0
+        self._evictions = 0
+        self._front: Front | None = None
+        self._upstreams: Upstreams | None = None
+        self._pipeline: Pipeline | None = None
+
+    # ---- Service ---------------------------------------------------------------------------------------------------------------
+
+    async def prepare(self, settings: Settings) -> None:
+        """Everything that can fail, and nothing that shows."""
+        try:
+            self._next = self._build(settings)
+            await self._open_servers(self._next)
+        except (TlsError, ValueError, OSError) as problem:
+            self._forget_next()
+            raise Refused(str(problem)) from problem
+
+    def _build(self, settings: Settings) -> Prepared:
+        config = settings.config
+        mode = Reverse(config, settings.files)
+        doors: dict[Listen, Door] = {}
+        tls: dict[Listen, ServerTls] = {}
+        names = site_names(config)
+        for index, listen in enumerate(mode.listeners):
+            sites = [(site, name) for site, name in zip(config.site, names, strict=True) if listen in site.listen]
+            secure = any(site.speaks_tls(listen) for site, _ in sites)
+            views = {name: mode.sites[name] for _, name in sites}
+            default = _default_authority(sites[0][0], listen)
+            doors[listen] = Door(listen, index, b"https" if secure else b"http", "reverse", config.limits, views, default)
+            if secure:
+                tls[listen] = ServerTls(build_contexts(_certificates([site for site, _ in sites], settings)))
+        contexts = {
+            (origin.tls_verify, origin.tls_ca): build_origin_context(verify=origin.tls_verify, ca=origin.tls_ca)
+            for spec in mode.pools.values()
+            for origin in spec.origins
+            if origin.scheme == "https"
+        }
+        logs, opened = self._open_logs(config, settings.base)
+        return Prepared(settings, mode, doors, tls, contexts, logs, opened)
+
+    def _open_logs(self, config: Config, base: Path) -> tuple[list[AccessLog], list[LogFile]]:
+        """Files that are open already stay open."""
+        have = {log.file.path: log.file for log in (self._current.logs if self._current else ())}
+        logs, opened = [], []
+        for entry in config.log.access:
+            path = entry.file if entry.file == "-" else str(log_path(entry.file, base))
+            file = have.get(path)
+            if file is None:
+                have[path] = file = LogFile(path)
+                opened.append(file)
+            logs.append(AccessLog(file, compile_format(entry.format)))
+        return logs, opened
+
+    async def _open_servers(self, prepared: Prepared) -> None:
+        """Sockets not yet served get a server that does not accept before the commit."""
+        for listener in prepared.settings.listeners:
+            door = prepared.doors.get(listener.listen)
+            if door is None:
+                continue
+            serving = self._servers.get(listener.serial)
+            if serving is not None and serving.scheme == door.scheme:
+                continue
+            prepared.servers[listener.serial] = await self._open_server(listener, door.scheme, prepared)
+
+    async def _open_server(self, listener: Listener, scheme: bytes, prepared: Prepared) -> Serving:
+        listen = listener.listen
+        tls = self._current.tls.get(listen) if self._current is not None else None
+        tls = tls or prepared.tls.get(listen)
+
+        def accepted() -> ClientConnection:
+            assert self._front is not None
+            assert self._current is not None
+            return ClientConnection(self._front, self._current.doors[listen])
+
+        server = await self._loop.create_server(
+            accepted,
+            sock=listener.open(),
+            ssl=tls.context if scheme == b"https" and tls is not None else None,
+            backlog=1024,
+            start_serving=False,
+        )
+        return Serving(listen, scheme, server)
+
+    def commit(self) -> None:
+        prepared, self._next = self._next, None
+        assert prepared is not None
+        before, self._current = self._current, prepared
+        if before is not None:
+            for listen, tls in before.tls.items():  # the old object stays with its server: new certificates go into it
+                new = prepared.tls.get(listen)
+                if new is not None:
+                    tls.adopt(new)
+                    prepared.tls[listen] = tls
+        self._apply(prepared)
+        wanted = {listener.serial for listener in prepared.settings.listeners if listener.listen in prepared.doors}
+        for serial in [serial for serial in self._servers if serial not in wanted or serial in prepared.servers]:
+            self._servers.pop(serial).server.close()
+        for serial, serving in prepared.servers.items():
+            self._servers[serial] = serving
+            self._spawn(serving.server.start_serving())
+
+    def _apply(self, prepared: Prepared) -> None:
+        settings, config = prepared.settings, prepared.settings.config
+        names = site_names(config)
+        masked = {name.encode() for site in config.site for name in site.session_arguments}
+        self._observer.configure(metrics.layout(names), prepared.logs, masked)
+        self._store.resize(config.cache.memory // settings.workers)
+        if self._front is None:
+            self._compose(config, settings)
+        assert self._front is not None
+        assert self._pipeline is not None
+        assert self._upstreams is not None
+        self._upstreams.limits = config.limits
+        self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
+        self._pipeline.configure(prepared.mode, self._pools)
+        self._upstreams.retain({origin for spec in prepared.mode.pools.values() for origin in spec.origins})
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = config.limits.connections or files - files // SHARE_FOR_ORIGINS
+        self._front.configure(config.limits, memo=config.cache.memo and config.cache.memory > 0, most_connections=most)
+        for connection in list(self._front.connections):
+            connection.move(prepared.doors.get(connection.door.listen))
+
+    def _compose(self, config: Config, settings: Settings) -> None:
+        loop = self._loop
+        self._upstreams = Upstreams(loop, config.limits, self._wheel, self._resolver, self._context, self._changed)
+        self._pipeline = Pipeline(
+            self._store,
+            self._upstreams,
+            self._observer,
+            now=lambda: MonoTime(loop.time()),
+            wall=self._wall,
+            via=_pseudonym(settings.runtime),
+            spawn=self._spawn,
+        )
+        self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, self._wall)
+        self._expected = loop.time() + EVERY
+        self._ticker = loop.call_later(EVERY, self._tick)
+
+    def abort(self) -> None:
+        self._forget_next()
+
+    def _forget_next(self) -> None:
+        prepared, self._next = self._next, None
+        if prepared is not None:
+            for serving in prepared.servers.values():
+                serving.server.close()
+            for file in prepared.opened:
+                file.close()
+
+    async def drain(self, deadline: float) -> None:
+        """Listeners close, what has arrived is answered, and the rest is cut at the deadline."""
+        front = self._front
+        for serving in self._servers.values():
+            serving.server.close()
+        if front is not None:
+            front.draining = True
+            await asyncio.sleep(IDLE_GRACE)  # what the kernel had received for us is read in these turns of the loop
+            for connection in list(front.connections):
+                connection.close_if_idle()
+            while front.connections and time.monotonic() < deadline:
+                await asyncio.sleep(0.02)
+            for connection in list(front.connections):
+                connection.cut()
+        await self._end()
+
+    async def _end(self) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._upstreams is not None:
+            await self._upstreams.close()
+        self._drive.stop()
+        await self._resolver.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loop.run_in_executor(None, self._observer.close)
+
+    def reopen_logs(self) -> None:
+        self._observer.reopen()
+
+    async def handle(self, message: bus.Question) -> bus.Answer:
+        match message:
+            case bus.Purge():
+                try:
+                    return bus.Purged(message.number, self._purge(message))
+                except BadPurgeError as problem:
+                    return bus.Failed(str(problem))
+            case bus.Status():
+                return bus.StatusAnswer(self._status())
+            case bus.HealthVerdicts(verdicts=verdicts):
+                for verdict in verdicts:
+                    pool = self._pools.get(verdict.pool)
+                    if pool is not None:
+                        for change in pool.apply(Verdict(verdict.pool, verdict.address, verdict.healthy), self._now()):
+                            self._changed(change)
+                return bus.Done()
+            case bus.Ping():
+                return bus.Pong(os.getpid(), 0)
+
+    # ---- what the objects need of each other -----------------------------------------------------------------------------------
+
+    def _purge(self, message: bus.Purge) -> int:
+        """The same number twice is one purge."""
+        done = self._applied.get(message.number)
+        if done is None:
+            done = apply_purge(self._store, message, self._current.mode.cache_rules() if self._current is not None else ())
+            self._applied[message.number] = done
+            while len(self._applied) > 1000:
+                del self._applied[next(iter(self._applied))]
+        return done
+
+    def _status(self) -> dict[str, object]:
+        now = self._now()
+        open_, idle = self._upstreams.counts if self._upstreams is not None else (0, 0)
+        return {
+            "pools": {
+                name: [
+                    {
+                        "address": peer.address,
+                        "route": peer.route,
+                        "standing": peer.standing.value,
+                        "why": peer.why.value,
+                        "active": peer.active,
+                        "share": peer.share,
+                        "for": max(0.0, peer.until - now) if peer.until > now else 0.0,
+                    }
+                    for peer in pool.status(now)
+                ]
+                for name, pool in self._pools.items()
+            },
+            "store": {"bytes": self._store.bytes, "entries": self._store.entries, "limit": self._store.limit},
+            "connections": len(self._front.connections) if self._front is not None else 0,
+            "upstream_connections": {"open": open_, "idle": idle},
+            "trouble": self._observer.trouble(),
+        }
+
+    def _tick(self) -> None:
+        """Every quarter of a second: logs out, gauges, and how late the loop is."""
+        now = self._loop.time()
+        lag = max(0.0, now - self._expected)
+        self._expected = now + EVERY
+        self._ticker = self._loop.call_later(EVERY, self._tick)
+        self._wall_offset = time.time() - now
+        self._observer.flush()
+        self._gauges(lag)
+
+    def _gauges(self, lag: float) -> None:
+        slots = self._slots
+        assert self._front is not None
+        assert self._upstreams is not None
+        open_, idle = self._upstreams.counts
+        slots[_CONNECTIONS] = len(self._front.connections)
+        slots[_UPSTREAM_OPEN] = open_
+        slots[_UPSTREAM_IDLE] = idle
+        slots[_EXCHANGES] = self._front.busy
+        slots[_STORE_BYTES] = self._store.bytes
+        slots[_STORE_ENTRIES] = self._store.entries
+        slots[_MEMO_ENTRIES] = self._front.memo_entries
+        slots[_LAG] = int(lag * 1e6)
+        accepted, refused = self._front.take_counts()
+        slots[_ACCEPTED] += accepted
+        slots[_REFUSED] += refused
+        slots[_EVICTED] += self._store.evictions - self._evictions
+        self._evictions = self._store.evictions
+
+    def _wall(self, now: float) -> WallTime:
+        return WallTime(self._wall_offset + now)
+
+    def _now(self) -> MonoTime:
+        return MonoTime(self._loop.time())
+
+    def _context(self, origin: Origin) -> ssl.SSLContext | None:
+        if origin.scheme != "https" or self._current is None:
+            return None
+        return self._current.contexts[origin.tls_verify, origin.tls_ca]
+
+    def _changed(self, change: Change) -> None:
+        """An origin's standing has changed: for the error log."""
+        print(f"pool {change.pool}: {change.address} is {change.standing.value} ({change.why.value})", flush=True)  # noqa: T201
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+_CONNECTIONS = metrics.slot("tandem_connections_open")
+_UPSTREAM_OPEN = metrics.slot("tandem_upstream_connections_open")
+_UPSTREAM_IDLE = metrics.slot("tandem_upstream_connections_idle")
+_EXCHANGES = metrics.slot("tandem_exchanges_open")
+_STORE_BYTES = metrics.slot("tandem_store_bytes")
+_STORE_ENTRIES = metrics.slot("tandem_store_entries")
+_MEMO_ENTRIES = metrics.slot("tandem_memo_entries")
+_LAG = metrics.slot("tandem_loop_lag_seconds")
+_REFUSED = metrics.slot("tandem_connections_refused_total")
+_ACCEPTED = metrics.slot("tandem_connections_total")
+_EVICTED = metrics.slot("tandem_evicted_total")
+
+
+def log_path(file: str, base: Path) -> Path:
+    """Relative names count from $LOGS_DIRECTORY, or where the configuration is."""
+    folder = os.environ.get("LOGS_DIRECTORY", "").split(":")[0]
+    return (base if not folder else base.__class__(folder)) / file
+
+
+def _certificates(sites: list[Site], settings: Settings) -> list[Certificate]:
+    """The certificate is in the settings and goes through a memfd, as its key does: a worker reads no file."""
+    found = []
+    for site in sites:
+        for pair in site.tls:
+            fd = os.memfd_create("tandem-cert", os.MFD_CLOEXEC)
+            os.write(fd, settings.files[pair.cert])
+            found.append(Certificate(f"/proc/self/fd/{fd}", f"/proc/self/fd/{settings.secrets[pair.key]}"))
+    return found
+
+
+def _default_authority(site: Site, listen: Listen) -> bytes:
+    """For HTTP/1.0 requests without Host."""
+    host = next((host for host in site.hosts if not host.startswith("*.")), "localhost")
+    return host.encode() if listen.port in {80, 443} else b"%b:%d" % (host.encode(), listen.port)
+
+
+def _pseudonym(runtime: Path) -> bytes:
+    """Our name in Via towards origins: the same for all workers of an instance, another for each instance (RFC 9110 §7.6.3)."""
+    said = f"{os.uname().nodename}:{runtime}".encode()
+    return b"tandem-" + hashlib.blake2b(said, digest_size=4).hexdigest().encode()
