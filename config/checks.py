@@ -96,8 +96,12 @@ def _check_addresses(found: Findings, i: int, site: Site) -> None:
     if site.tls and not any(site.speaks_tls(listen) for listen in site.listen):
         found.fault(("site", i, "tls"), "no address of this site speaks TLS", "add `:443` to `listen`")
     for n, host in enumerate(site.hosts):
-        if host.lower() in [one.lower() for one in site.hosts[:n]]:
+        if _fold(host) in map(_fold, site.hosts[:n]):
             found.warn(("site", i, "hosts", n), f"{quote(host)} is given twice")
+
+
+def _fold(host: str) -> str:
+    return host.lower().removesuffix(".")
 
 
 def _check_clash(found: Findings, path: Path, listen: Listen, earlier: Listen, whose: str) -> None:
@@ -189,9 +193,9 @@ def _check_pair_of_sites(found: Findings, one: Site, j: int, other: Site) -> Non
             f"site {quote(one.name)} takes every host on `{address}` already",
             "give one of them `hosts`",
         )
-    taken = {host.lower() for host in one.hosts}
+    taken = set(map(_fold, one.hosts))
     for n, host in enumerate(other.hosts):
-        if host.lower() in taken:
+        if _fold(host) in taken:
             found.fault(
                 ("site", j, "hosts", n), f"{quote(host)} on `{address}` belongs to site {quote(one.name)} already"
             )

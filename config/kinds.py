@@ -47,10 +47,22 @@ def _check_host(text: str) -> None:
 
 
 def _check_hosts(text: str) -> None:
+    name = text.removeprefix("*.")
     try:
-        parse_host(text.removeprefix("*."))
+        parse_host(name)
     except ValueError:
-        raise ValueError("a host is `shop.example.org`, `*.example.org` or an IP address, without port") from None
+        name = ""
+    # As it stands in an authority (RFC 3986 §3.2.2): IPv6 in brackets, names in ASCII, no port.
+    if not name or (":" in name and not name.startswith("[")):
+        raise ValueError(
+            "a host is `shop.example.org`, `*.example.org`, `10.0.0.1` or `[::1]`, without port; others as `xn--…`"
+        )
+
+
+def _check_statuses(text: str) -> None:
+    ranges = [part.replace(" ", "").partition("-") for part in text.split(",")]
+    if not _STATUSES.fullmatch(text) or any(last and last < first for first, _, last in ranges):
+        raise ValueError("statuses are codes and ranges upwards, such as `200-399, 404`")
 
 
 def _check_target(text: str) -> None:
@@ -98,6 +110,6 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "method": _matches(re.compile(r"[A-Z][A-Z-]{0,31}"), "a method is written in capitals, such as `GET`"),
     "name": _matches(_NAME, "a name is of at most 64 letters, digits, `-`, `_`, `.`, `:`, `*`"),
     "route": _matches(re.compile(r"[A-Za-z0-9_-]{1,64}"), "a jvmRoute is of at most 64 letters, digits, `-`, `_`"),
-    "statuses": _matches(_STATUSES, "statuses are codes and ranges, such as `200-399, 404`"),
+    "statuses": _check_statuses,
     "field value": _matches(_FIELD_VALUE, "a field value is of visible ASCII characters and blanks"),
 }

@@ -10,8 +10,6 @@ import tomllib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tree_sitter import Node
 
     from config.faults import Path
@@ -65,7 +63,7 @@ class Places:
             case "pair":
                 self._pair(node, (), 0)
             case "table" | "table_array_element":
-                keys = list(_keys(node.named_children[0])) if node.named_children else []
+                keys = _keys(node.named_children[0]) if node.named_children else []
                 if not keys:
                     return
                 path = self._open(keys, in_array=node.type == "table_array_element")
@@ -112,15 +110,17 @@ class Places:
         return (row + 1, len(line[:column].decode(errors="replace")) + 1)
 
 
-def _keys(node: Node) -> Iterator[Node]:
-    """The single keys of a dotted one, in order; the grammar nests them to the left."""
+def _keys(node: Node) -> list[Node]:
+    """The single keys of a dotted one, in order, as deep as places are kept; the grammar nests them to the left."""
+    found: list[Node] = []
     pending = [node]
     while pending:
         one = pending.pop()
         if one.type in _KEYS:
-            yield one
+            found.append(one)
         else:
             pending.extend(reversed(one.named_children))
+    return found[:_MAX_DEPTH]
 
 
 def _key_text(node: Node) -> str:

@@ -42,6 +42,8 @@ def test_a_text_of_its_kind_is_accepted(kind, text):
         ("hosts", "a.*.org"),
         ("hosts", "bücher.example"),
         ("statuses", "2xx"),
+        ("statuses", "200-299, 399-300"),
+        ("hosts", "::1"),
         ("token", "a b"),
         ("token", ""),
         ("method", "get"),
