@@ -43,6 +43,7 @@ class _Target:
     tls: ssl.SSLContext | bool
     good: tuple[range, ...]  # statuses
     checks: Checks
+    told: bool | None = None  # the last verdict reported
     detail: str = ""
 
     @property
@@ -116,10 +117,12 @@ class Prober:
         await self._pause(random.uniform(0.0, min(every, FIRST_WITHIN)))
         while not self._stopping.is_set():
             good, target.detail = await self._checked(target)
-            before = target.checks.up
             target.checks = count_check(target.checks, good=good, health=target.health)
             verdict = target.verdict
-            if verdict is not None and verdict.up is not before and not self._stopping.is_set():
+            # The first word is always told: what an earlier Prober said last may have been said after `known` was taken.
+            news = verdict is not None and verdict.up is good and verdict.up is not target.told
+            if verdict is not None and news and not self._stopping.is_set():
+                target.told = verdict.up
                 await self._report([verdict])
             await self._pause(every * random.uniform(1 - JITTER, 1 + JITTER))
 

@@ -175,6 +175,16 @@ def test_after_a_reload_an_origin_known_to_be_down_is_told_when_it_is_up():
         run(scenario, pool(at(origin)), known=known)
 
 
+def test_after_a_reload_the_first_word_is_told_even_if_it_was_known():
+    with FakeOrigin() as origin:
+        known = [Verdict("shop", origin.address, True)]
+
+        async def scenario(prober, reports):
+            assert (await reports.next()).up
+
+        run(scenario, pool(at(origin)), known=known)
+
+
 def test_nothing_is_asked_after_stop():
     with FakeOrigin() as origin:
 
