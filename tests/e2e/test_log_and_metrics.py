@@ -108,7 +108,7 @@ def test_sigusr1_begins_new_files_and_no_line_is_lost(proxy):
     for name in ("json.log", "combined.log", "common.log", "squid.log"):
         (proxy.folder / name).rename(proxy.folder / f"{name}.1")
     proxy.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: (proxy.folder / "combined.log").exists(), what="a new file")
+    wait_until((proxy.folder / "combined.log").exists, what="a new file")
     for _ in range(20):
         raw.get(proxy.at)
     assert len(lines(proxy, "combined.log", 20)) + len(lines(proxy, "combined.log.1", 20)) == 40
@@ -197,12 +197,12 @@ def test_status_for_people_names_site_and_origin(proxy, origin):
 
 
 def test_a_purge_of_an_address_asks_the_origin_again(proxy, origin):
-    origin.otherwise(by=lambda _: [cacheable(b"%d" % len(origin.requests))])
+    origin.otherwise(by=lambda received: [cacheable(received.raw_head[:3] + b"%d" % len(origin.requests))])
     at = f"{proxy.host}:{proxy.ports[0]}"
-    assert [raw.get(proxy.at, "/p", host=at).body for _ in range(2)] == [b"1", b"1"]
+    assert [raw.get(proxy.at, "/p", host=at).body for _ in range(2)] == [b"GET1", b"GET1"]
     done = proxy.command("purge", f"{proxy.url}/p")
     assert done.returncode == 0, done.stderr
-    assert raw.get(proxy.at, "/p", host=at).body == b"2"
+    assert raw.get(proxy.at, "/p", host=at).body == b"GET2"
 
 
 def test_cache_status_says_what_happened(proxy, origin):
