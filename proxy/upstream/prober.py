@@ -119,7 +119,7 @@ class Prober:
             good, target.detail = await self._checked(target)
             target.checks = count_check(target.checks, good=good, health=target.health)
             verdict = target.verdict
-            # The first word is always told: what an earlier Prober said last may have been said after `known` was taken.
+            # The first word is always told: an earlier Prober may have said another one after `known` was taken.
             news = verdict is not None and verdict.up is good and verdict.up is not target.told
             if verdict is not None and news and not self._stopping.is_set():
                 target.told = verdict.up
