@@ -33,10 +33,11 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.pipeline",),
     ("proxy.server",),
     # The composition roots of the three kinds of process, and what only they use.
-    ("proxy.candidate", "proxy.observe.reach", "proxy.observe.status", "proxy.process"),
+    ("proxy.candidate", "proxy.observe.reach", "proxy.observe.status", "proxy.process", "proxy.purging"),
     ("proxy.child", "proxy.observe.admin", "proxy.supervisor"),
-    ("proxy.launch", "proxy.worker"),
-    ("proxy.cli", "proxy.commands", "proxy.demo"),
+    ("proxy.launch", "proxy.screen", "proxy.versions", "proxy.worker"),
+    ("proxy.commands", "proxy.demo"),
+    ("proxy.cli",),
     ("proxy.__main__",),
     ("ha",),
 ]
@@ -76,6 +77,11 @@ LATE_IMPORTS: dict[tuple[str, str], str] = {
     ("config.place", "tree_sitter"): "loaded on a fault only (15 ms)",
     ("config.place", "tree_sitter_toml"): "loaded on a fault only (15 ms)",
     ("proxy.child", "uvloop"): "not before the rights are gone",
+    ("proxy.cli", "proxy.commands"): "what asks a running instance is loaded only to ask one",
+    ("proxy.cli", "proxy.demo"): "one command needs it",
+    ("proxy.cli", "tomllib"): "one command needs it",
+    ("proxy.demo", "aiohttp"): "in the demo origin's own process only (190 ms)",
+    ("proxy.versions", "aiohttp"): "slow to load (190 ms), and most commands do without",
 }
 
 # Files without a test of their own name: (file, where it is tested instead).

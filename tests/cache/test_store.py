@@ -121,6 +121,17 @@ def test_a_response_that_is_too_large_is_refused_and_not_live(store, gone):
     assert store.variants(b"small") == (small,)
 
 
+def test_a_store_without_memory_keeps_nothing_and_reserves_nothing():
+    store = Store(0)
+    stored = make()
+    assert not store.put(stored)
+    assert not stored.live
+    assert not store.reserve(1)
+    assert store.variants(stored.key) == ()
+    store.resize(1 << 20)
+    assert store.put(make())
+
+
 def test_variants_that_are_too_large_together_leave_the_newest(gone):
     store = Store(100_000)
     first, second = (

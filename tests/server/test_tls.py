@@ -152,6 +152,14 @@ def shake_hands(client_context, server_context, name):
     return client, server, to_client
 
 
+def test_a_listener_adopts_what_a_newer_object_was_built_for(issue):
+    old, new = build_server_tls([issue("old.example.org")]), build_server_tls([issue("new.example.org")])
+    context = old.context
+    old.adopt(new)
+    assert old.context is context
+    assert old._contexts.names == {"new.example.org"}
+
+
 def blocking(port, context, name, session=None):
     """One connection of a blocking client: (session, was it resumed, protocol, ALPN)."""
     with (
