@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 WHOLE = 256 * 2**10  # stored bodies up to this size are written at once; larger ones at the client's pace
 TICK_GUARD = 1e-5  # seconds: sums of times are rounded, and an answer must not outlive its tick
-SERVER_ERRORS = frozenset((500, 502, 503, 504))  # a stale response may stand in for these (RFC 9111 §4.3.3)
 NOWHERE = RequestHead(b"-", b"http", b"", b"", None, (1, 1), Fields())  # for the log line of what could not be read
 
 

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 SHARE_FOR_ORIGINS = 4  # of the descriptors, one in so many is kept for origins and files
 IDLE_GRACE = 0.1  # seconds in which a request that had already arrived is still read, when draining
-LOST_SHUTDOWN = 5.0  # seconds for what is cut at the end of a drain to go
 
 
 @dataclass(slots=True)
@@ -75,34 +74,63 @@ class Serving:
 class Worker:
     """One worker process's service. Invariant: what `commit` swaps is of one configuration, never of two."""
 
+    _loop: asyncio.AbstractEventLoop  # these are made at the first prepare, inside the running loop
+    _wheel: Wheel
+    _drive: Drive
+    _resolver: Resolver
+    _store: Store
+    _observer: Observer
+    _upstreams: Upstreams
+    _pipeline: Pipeline
+    _front: Front
+
     def __init__(self, index: int, shared: memoryview) -> None:
         self._index = index
         self._slots = metrics.view(shared)
         metrics.clear_gauges(self._slots)
-        self._loop = asyncio.get_running_loop()
+        self._started = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._current: Prepared | None = None
         self._next: Prepared | None = None
         self._servers: dict[int, Serving] = {}
         self._pools: dict[str, Pool] = {}
         self._applied: dict[int, int] = {}  # numbers of the last purges, with what they answered
-        self._wall_offset = time.time() - self._loop.time()
-        self._wheel = Wheel(self._loop.time)
-        self._drive = Drive(self._wheel, self._loop)
-        self._resolver = Resolver(clock=self._loop.time)
-        self._store = Store(0)
-        self._observer = Observer(self._slots, metrics.layout(), offset=lambda: self._wall_offset)
         self._ticker: asyncio.TimerHandle | None = None
         self._expected = 0.0
         self._evictions = 0
-        self._front: Front | None = None
-        self._upstreams: Upstreams | None = None
-        self._pipeline: Pipeline | None = None
+        self._wall_offset = 0.0
+
+    def _start(self, settings: Settings) -> None:
+        """What lives as long as the process."""
+        self._started = True
+        loop = self._loop = asyncio.get_running_loop()
+        limits = settings.config.limits
+        self._wall_offset = time.time() - loop.time()
+        self._wheel = Wheel(loop.time)
+        self._drive = Drive(self._wheel, loop)
+        self._resolver = Resolver(clock=loop.time)
+        self._store = Store(0)
+        self._observer = Observer(self._slots, metrics.layout(), offset=lambda: self._wall_offset)
+        self._upstreams = Upstreams(loop, limits, self._wheel, self._resolver, self._context, self._changed)
+        self._pipeline = Pipeline(
+            self._store,
+            self._upstreams,
+            self._observer,
+            now=lambda: MonoTime(loop.time()),
+            wall=self._wall,
+            via=_pseudonym(settings.runtime),
+            spawn=self._spawn,
+        )
+        self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, self._wall)
+        self._expected = loop.time() + EVERY
+        self._ticker = loop.call_later(EVERY, self._tick)
 
     # ---- Service ---------------------------------------------------------------------------------------------------------------
 
     async def prepare(self, settings: Settings) -> None:
         """Everything that can fail, and nothing that shows."""
+        if not self._started:
+            self._start(settings)
         try:
             self._next = self._build(settings)
             await self._open_servers(self._next)
@@ -163,7 +191,6 @@ class Worker:
         tls = tls or prepared.tls.get(listen)
 
         def accepted() -> ClientConnection:
-            assert self._front is not None
             assert self._current is not None
             return ClientConnection(self._front, self._current.doors[listen])
 
@@ -200,11 +227,6 @@ class Worker:
         masked = {name.encode() for site in config.site for name in site.session_arguments}
         self._observer.configure(metrics.layout(names), prepared.logs, masked)
         self._store.resize(config.cache.memory // settings.workers)
-        if self._front is None:
-            self._compose(config, settings)
-        assert self._front is not None
-        assert self._pipeline is not None
-        assert self._upstreams is not None
         self._upstreams.limits = config.limits
         self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
         self._pipeline.configure(prepared.mode, self._pools)
@@ -214,22 +236,6 @@ class Worker:
         self._front.configure(config.limits, memo=config.cache.memo and config.cache.memory > 0, most_connections=most)
         for connection in list(self._front.connections):
             connection.move(prepared.doors.get(connection.door.listen))
-
-    def _compose(self, config: Config, settings: Settings) -> None:
-        loop = self._loop
-        self._upstreams = Upstreams(loop, config.limits, self._wheel, self._resolver, self._context, self._changed)
-        self._pipeline = Pipeline(
-            self._store,
-            self._upstreams,
-            self._observer,
-            now=lambda: MonoTime(loop.time()),
-            wall=self._wall,
-            via=_pseudonym(settings.runtime),
-            spawn=self._spawn,
-        )
-        self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, self._wall)
-        self._expected = loop.time() + EVERY
-        self._ticker = loop.call_later(EVERY, self._tick)
 
     def abort(self) -> None:
         self._forget_next()
@@ -244,25 +250,25 @@ class Worker:
 
     async def drain(self, deadline: float) -> None:
         """Listeners close, what has arrived is answered, and the rest is cut at the deadline."""
+        if not self._started:
+            return
         front = self._front
         for serving in self._servers.values():
             serving.server.close()
-        if front is not None:
-            front.draining = True
-            await asyncio.sleep(IDLE_GRACE)  # what the kernel had received for us is read in these turns of the loop
-            for connection in list(front.connections):
-                connection.close_if_idle()
-            while front.connections and time.monotonic() < deadline:
-                await asyncio.sleep(0.02)
-            for connection in list(front.connections):
-                connection.cut()
+        front.draining = True
+        await asyncio.sleep(IDLE_GRACE)  # what the kernel had received for us is read in these turns of the loop
+        for connection in list(front.connections):
+            connection.close_if_idle()
+        while front.connections and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        for connection in list(front.connections):
+            connection.cut()
         await self._end()
 
     async def _end(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._upstreams is not None:
-            await self._upstreams.close()
+        await self._upstreams.close()
         self._drive.stop()
         await self._resolver.close()
         for task in list(self._tasks):
@@ -306,7 +312,7 @@ class Worker:
 
     def _status(self) -> dict[str, object]:
         now = self._now()
-        open_, idle = self._upstreams.counts if self._upstreams is not None else (0, 0)
+        open_, idle = self._upstreams.counts
         return {
             "pools": {
                 name: [
@@ -324,7 +330,7 @@ class Worker:
                 for name, pool in self._pools.items()
             },
             "store": {"bytes": self._store.bytes, "entries": self._store.entries, "limit": self._store.limit},
-            "connections": len(self._front.connections) if self._front is not None else 0,
+            "connections": len(self._front.connections),
             "upstream_connections": {"open": open_, "idle": idle},
             "trouble": self._observer.trouble(),
         }
@@ -341,8 +347,6 @@ class Worker:
 
     def _gauges(self, lag: float) -> None:
         slots = self._slots
-        assert self._front is not None
-        assert self._upstreams is not None
         open_, idle = self._upstreams.counts
         slots[_CONNECTIONS] = len(self._front.connections)
         slots[_UPSTREAM_OPEN] = open_

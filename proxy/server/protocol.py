@@ -16,7 +16,7 @@ import re
 import socket
 import struct
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from proxy import errors, parsers
 from proxy.cache.memo import Answer
@@ -121,8 +121,7 @@ class ClientConnection(asyncio.Protocol):
     # ---- the connection --------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport = cast("asyncio.Transport", transport)  # uvloop's is registered as none
         transport.set_write_buffer_limits(HIGH_WATER)
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         address, port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("unix", 0)

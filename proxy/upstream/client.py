@@ -20,7 +20,7 @@ from cachetools import FIFOCache
 from proxy import errors
 from proxy.errors import Failure, Retry
 from proxy.upstream.connection import UpstreamConnection
-from proxy.upstream.health import Evidence
+from proxy.upstream.health import Evidence, evidence_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -268,6 +268,7 @@ class Request:
 
     def upstream_head(self, checked: CheckedResponse) -> None:
         self._answered = True
+        self._witness()
         self.receiver.upstream_head(checked)
 
     def upstream_data(self, chunk: bytes) -> None:
@@ -281,6 +282,7 @@ class Request:
     def upstream_upgraded(self, checked: CheckedResponse, tail: bytes) -> None:
         assert self.connection is not None
         self._answered = True
+        self._witness()
         self.receiver.upstream_upgraded(checked, self.connection, tail)
 
     def upstream_failed(self, failure: Failure) -> None:
@@ -288,8 +290,7 @@ class Request:
         connection, self.connection = self.connection, None
         reused = connection is not None and connection.served > 0
         raced = reused and failure.kind is errors.UPSTREAM_CLOSED
-        blame = failure.kind.source is errors.Source.UPSTREAM and not raced
-        self._finished(Evidence.BAD if blame else Evidence.NONE)
+        self._finished(evidence_of(failure.kind, reused=reused))
         if self._answered or not self._may_repeat(failure):
             self.receiver.upstream_failed(failure)
             return
@@ -314,6 +315,13 @@ class Request:
     def _finished(self, evidence: Evidence) -> None:
         assert self.origin is not None
         change = self._pool.finished(self.origin, evidence, self._now())
+        if change is not None:
+            self._upstreams.changed(change)
+
+    def _witness(self) -> None:
+        """The head has come: a body may take long, and its origin is well meanwhile."""
+        assert self.origin is not None
+        change = self._pool.witness(self.origin, Evidence.GOOD, self._now())
         if change is not None:
             self._upstreams.changed(change)
 
