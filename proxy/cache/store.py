@@ -10,11 +10,14 @@ the same selecting fields; every tagged response here, and no other, is in the i
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from config.units import MonoTime
 from proxy.cache.eviction import Entry, S3Fifo
 from proxy.cache.weight import PER_KEY, SharedLines, weigh
 from proxy.http.stored import BodyState
+from proxy.policy.freshness import current_age
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -29,6 +32,11 @@ MOST_VARIANTS: Final = 32  # of one key; `[cache] variants`
 RESERVABLE: Final = 0.5
 
 
+def _monotonic() -> MonoTime:
+    """The loop's clock (asyncio and uvloop both use this one)."""
+    return MonoTime(monotonic())
+
+
 class Store:
     """Everything that is stored.
 
@@ -36,7 +44,14 @@ class Store:
     prepared from it are void. `elsewhere` answers for keys that are not here: None, or something to await.
     """
 
-    def __init__(self, limit: int, *, most_variants: int = MOST_VARIANTS) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        most_variants: int = MOST_VARIANTS,
+        clock: Callable[[], MonoTime] = _monotonic,
+    ) -> None:
+        self._clock = clock
         self._entries = S3Fifo(limit, self._lose)
         self._find = self._entries.__getitem__
         self._most_variants = most_variants
@@ -193,11 +208,16 @@ class Store:
         for stored in found:
             count += 1
             if soft:
-                stored.outdated = True
-                self._tell(stored)
+                self._outdate(stored)
             else:
                 self.remove(stored)
         return count
+
+    def _outdate(self, stored: StoredResponse) -> None:
+        """Stale from now on, and the times for which it may be used stale begin now (RFC 5861)."""
+        stored.outdated = True
+        stored.lifetime = min(stored.lifetime, current_age(stored, self._clock()))
+        self._tell(stored)
 
     # ---- bookkeeping ---------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ class StoredResponse:
         self.uses = 0  # the store's counter for eviction
         self.used = 0  # number of the store's use that was the last of this variant
         self.weight = 0  # bytes of memory, as the store weighed it
-        self.outdated = False  # by a soft purge: stale whatever its lifetime says, until it is validated
+        self.outdated = False  # by a soft purge, which ended its lifetime; until it is validated
 
     def replaced(self, **changes: object) -> StoredResponse:
         """A new value that differs in these arguments of the constructor and shares the body; live, without memos."""

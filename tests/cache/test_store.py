@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.cache.store import Store
 from proxy.http.message import Fields, ResponseHead
 from proxy.http.stored import Body, StoredResponse
+from proxy.policy.freshness import current_age, remaining
 
 
 class Control:
@@ -196,6 +197,19 @@ def test_a_purge_takes_exactly_what_it_names(store, gone, purge, expected, soft)
         assert stored.outdated == (soft and stored in chosen)
         assert stored.live == (soft or stored not in chosen)
         assert (stored in store.variants(stored.key)) == stored.live
+
+
+def test_a_soft_purge_makes_stale_and_lengthens_no_lifetime():
+    """Stale from the moment of the purge on: that is where stale-while-revalidate counts from."""
+    store = Store(1 << 20, clock=lambda: 70.0)
+    young, old = make(b"young"), make(b"old")  # received at 50, lifetime 60
+    old.lifetime = 5.0
+    store.put(young)
+    store.put(old)
+    store.purge_all(soft=True)
+    assert young.lifetime == current_age(young, 70.0) == 20.0
+    assert remaining(young, 71.0) == -1.0
+    assert old.lifetime == 5.0
 
 
 def test_the_index_of_tags_empties_with_the_store(store):
