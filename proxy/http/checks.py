@@ -259,6 +259,10 @@ _ONCE = frozenset(
     }
 )
 _WATCHED = DROPPED_REQUEST | _ONCE | {b"expect"}
+_COUNTED = frozenset({b"TRACE", b"OPTIONS"})  # Max-Forwards counts for these alone (RFC 9110 §7.6.2)
+_USUAL_OPTIONS = frozenset(
+    {b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"}
+)  # name no field that is left
 
 
 class _Sorted(NamedTuple):
@@ -389,39 +393,37 @@ def check_request(
     lines, watched = _sort_fields(message.raw_headers, b"_" in raw_head)
     authority = _effective_authority(read, watched.get(b"host"), minor, scheme, default_authority)
     content_length, chunked = _read_framing(watched, minor, max_body)
-    has_body = chunked or bool(content_length)
-    _check_method(method, content_length is not None or chunked, allow_trace)
-
-    options = parse_options(watched[b"connection"]) if b"connection" in watched else frozenset()
-    if options:
-        named = nameable(options)
-        if named - {b"close", b"keep-alive", b"upgrade", b"te"}:
-            lines = tuple(line for line in lines if line[0].lower() not in named)
-    upgrade = None
-    if (
-        b"upgrade" in watched
-        and b"upgrade" in options
-        and method == b"GET"
-        and minor == 1
-        and not (chunked or content_length is not None)
-    ):
-        upgrade = _read_upgrade(watched[b"upgrade"], upgrades)
-    if read.authority is not None:
-        lines = ((b"Host", read.authority), *[line for line in lines if line[0].lower() != b"host"])
-    head = RequestHead(method, read.scheme, authority, read.path, read.query, (1, minor), Fields(lines))
+    framed = chunked or content_length is not None
+    _check_method(method, framed, allow_trace)
+    options = parse_options(watched[b"connection"]) if b"connection" in watched else frozenset[bytes]()
+    lines = _readdressed(_without_named(lines, options), read.authority)
+    upgradable = b"upgrade" in options and b"upgrade" in watched and method == b"GET" and minor == 1 and not framed
     credentials = watched.get(b"proxy-authorization")
     return CheckedRequest(
-        head,
+        RequestHead(method, read.scheme, authority, read.path, read.query, (1, minor), Fields(lines)),
         content_length,
         chunked,
-        b"expect" in watched and _read_expect(watched[b"expect"], minor, has_body),
-        upgrade,
+        b"expect" in watched and _read_expect(watched[b"expect"], minor, chunked or bool(content_length)),
+        _read_upgrade(watched[b"upgrade"], upgrades) if upgradable else None,
         _may_persist(options, minor, mode),
-        _read_max_forwards(watched[b"max-forwards"])
-        if b"max-forwards" in watched and method in {b"TRACE", b"OPTIONS"}
-        else None,
+        _read_max_forwards(watched[b"max-forwards"]) if b"max-forwards" in watched and method in _COUNTED else None,
         credentials[0] if credentials else None,
     )
+
+
+def _without_named(lines: tuple[Line, ...], options: frozenset[bytes]) -> tuple[Line, ...]:
+    """Less the fields that Connection names (RFC 9110 §7.6.1)."""
+    if options <= _USUAL_OPTIONS:
+        return lines
+    named = nameable(options)
+    return tuple(line for line in lines if line[0].lower() not in named)
+
+
+def _readdressed(lines: tuple[Line, ...], authority: bytes | None) -> tuple[Line, ...]:
+    """With Host as the target says (RFC 9112 §3.2.2)."""
+    if authority is None:
+        return lines
+    return ((b"Host", authority), *[line for line in lines if line[0].lower() != b"host"])
 
 
 def _effective_authority(
@@ -458,6 +460,9 @@ def _may_persist(options: frozenset[bytes], minor: int, mode: Mode) -> bool:
     return minor == 1 or (mode == "reverse" and b"keep-alive" in options)
 
 
+_HUGE_LENGTH = re.compile(rb"\ncontent-length:[ \t]*+0*+[1-9][0-9]{18,}+[ \t]*+\r\n", re.IGNORECASE)
+
+
 def classify_parse_error(error: Exception | None, raw_head: bytes, limits: Limits) -> Failure:
     """The row for what aiohttp's request parser raised on a whole head, or for its giving no message (error is None).
 
@@ -481,6 +486,8 @@ def classify_parse_error(error: Exception | None, raw_head: bytes, limits: Limit
         return Failure(NOT_IMPLEMENTED, "unknown method") if _UNKNOWN_METHOD.fullmatch(line) else _bad("method")
     if kind == "BadHttpMessage" and rest.count(b"\r\n") - 1 > limits.fields:
         return Failure(HEAD_TOO_LARGE, "number of fields")
+    if _HUGE_LENGTH.search(raw_head):
+        return Failure(BODY_TOO_LARGE, "announced length")
     # A coding that does not end in chunked is among these: 400 rather than 501 (RFC 9112 §6.3).
     return _bad("syntax")
 
@@ -525,7 +532,7 @@ def check_response(
     # §8.6).
     if b"content-length" in watched and (framing is not Framing.NONE or status < 200 or status == 204):
         lines = tuple(line for line in lines if line[0].lower() != b"content-length")
-    persists = minor == 1 or b"keep-alive" in options
+    persists = (minor == 1 or b"keep-alive" in options) and not _binds_connection(watched)
     return CheckedResponse(
         ResponseHead(status, match[3] or b"", Fields(lines), (1, minor)),
         framing,
@@ -539,7 +546,10 @@ def check_response(
     )
 
 
-_WATCHED_IN_RESPONSES = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
+_WATCHED_IN_RESPONSES = frozenset(
+    {b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"www-authenticate"}
+)
+_BINDING_SCHEME = re.compile(rb"(?:^|,)[ \t]*+(?:ntlm|negotiate)(?:[ \t,]|$)", re.IGNORECASE)
 
 
 def _watch_response(raw_headers: Sequence[Line]) -> dict[bytes, list[bytes]]:
@@ -587,6 +597,11 @@ def _read_switch(
     if minor == 0 or len(told) != 1 or told[0].lower() != asked or b"upgrade" not in options:
         raise Failure(UPGRADE_FAILED, "101 for another protocol")
     return asked
+
+
+def _binds_connection(watched: dict[bytes, list[bytes]]) -> bool:
+    """Whether the origin authenticates the connection instead of each request: then no other client may get it."""
+    return any(_BINDING_SCHEME.search(value) for value in watched.get(b"www-authenticate", ()))
 
 
 def _overpromises(watched: dict[bytes, list[bytes]], status: int, length: int | None) -> bool:

@@ -11,10 +11,10 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.http.checks import DEFAULT_PORTS
-from proxy.http.message import Fields
+from proxy.http.message import Fields, RequestHead
 
 if TYPE_CHECKING:
-    from proxy.http.message import Line, RequestHead, ResponseHead
+    from proxy.http.message import Line, ResponseHead
 
 
 class OriginAddress(Protocol):
@@ -34,8 +34,17 @@ _REFRESH = re.compile(rb"([0-9.\t ]*+[;,][\t ]*+url[\t ]*+=[\t ]*+)(['\"]?+)(.*+
 _DOMAIN = re.compile(rb"[\t ]*+domain[\t ]*+=[\t ]*+(.*+)", re.IGNORECASE | re.DOTALL)
 
 
-def rewrite_response(head: ResponseHead, origin: OriginAddress, request: RequestHead) -> ResponseHead:
-    """The same head as seen from outside: the public scheme and authority are those the client asked for."""
+def rewrite_response(
+    head: ResponseHead, origin: OriginAddress, request: RequestHead, scheme: bytes | None = None
+) -> ResponseHead:
+    """The same head as seen from outside: the public scheme and authority are those the client asked for.
+
+    `scheme` is the public one where a trusted hop in front, which ends TLS, has told it.
+    """
+    if scheme in DEFAULT_PORTS and scheme != request.scheme:
+        request = RequestHead(
+            request.method, scheme, request.authority, request.path, request.query, request.version, request.fields
+        )
     if _REWRITTEN.isdisjoint(head.fields.names()):
         return head
     lines = tuple(_rewrite_line(line, origin, request) for line in head.fields.lines)

@@ -173,7 +173,8 @@ REQUESTS = [
     ("length 2^62", post(b"Content-Length: %d" % 2**62), 0),
     ("length 2^62 + 1", post(b"Content-Length: %d" % (2**62 + 1)), 413),
     ("length that reads as none", post(b"Content-Length: %d" % BIG), 413),
-    ("length over 2^64", post(b"Content-Length: %d" % (BIG + 1)), 400),
+    ("length over 2^64", post(b"Content-Length: %d" % (BIG + 1)), 413),
+    ("length of 30 digits, twice", post(b"Content-Length: " + b"9" * 30, b"Content-Length:3"), 413),
     ("length empty", post(b"Content-Length:"), 400),
     ("length signed", post(b"Content-Length: +3"), 400),
     ("length negative", post(b"Content-Length: -3"), 400),
@@ -546,6 +547,15 @@ def test_whether_the_upstream_connection_may_go_on(lines, version, keeps):
     assert read_response(answer(*lines, version=version)).keep_alive is keeps
 
 
+@pytest.mark.parametrize(
+    ("value", "keeps"),
+    [(b"NTLM", False), (b"Basic realm=a, Negotiate abc", False), (b"Basic realm=ntlm", True), (b"NTLMish", True)],
+)
+def test_a_connection_that_is_itself_authenticated_is_not_used_again(value, keeps):
+    raw = answer(b"Content-Length: 0", b"WWW-Authenticate: " + value, status=b"401 x")
+    assert read_response(raw).keep_alive is keeps
+
+
 @pytest.mark.rfc("9110", "15.2.2")
 def test_a_101_has_to_be_for_the_protocol_asked_for():
     raw = answer(b"Connection: upgrade", b"Upgrade: WebSocket", status=b"101 Switching Protocols")
@@ -581,10 +591,9 @@ def test_a_response_head_loses_its_hop_by_hop_fields_and_nothing_else():
 # ---- any input -------------------------------------------------------------------------------------------------------
 
 PIECES = st.sampled_from(
-    b"GET|POST| |  |/|*|http://|a|%|?|#|HTTP/1.1|HTTP/1.0|\r\n|\n|\r|Host|: |:|Content-Length|Transfer-Encoding|chunked|3".split(
-        b"|"
-    )
-    + b"Connection|close|,|\x00|Upgrade|websocket|Expect|100-continue|[|]|@|\xff|Host: a\r\n|\r\n\r\n|\t".split(b"|")
+    b"GET|POST| |  |/|*|http://|a|%|?|#|HTTP/1.1|HTTP/1.0|\r\n|\n|\r|Host|: |:|Content-Length|chunked|3".split(b"|")
+    + b"Transfer-Encoding|Connection|close|,|\x00|Upgrade|websocket|Expect|100-continue|[|]|@|\xff".split(b"|")
+    + b"Host: a\r\n|\r\n\r\n|\t".split(b"|")
 )
 
 

@@ -45,6 +45,13 @@ def test_the_default_port_may_be_left_out():
     assert rewrite_reference(b"https://tomcat.internal:443/a", origin, request()) == b"https://shop.example/a"
 
 
+def test_a_trusted_hop_that_ends_tls_tells_the_public_scheme():
+    head = ResponseHead(302, b"", Fields([(b"Location", b"http://10.0.0.21:8080/a")]))
+    seen = request(scheme=b"http")
+    assert rewrite_response(head, ORIGIN, seen, b"https").fields.get(b"location") == b"https://shop.example/a"
+    assert rewrite_response(head, ORIGIN, seen, b"junk").fields.get(b"location") == b"http://shop.example/a"
+
+
 def test_an_ipv6_origin_is_met_in_brackets():
     origin = Origin("http", "::1", 8080)
     assert rewrite_reference(b"http://[::1]:8080/a", origin, request()) == b"https://shop.example/a"
