@@ -33,3 +33,5 @@ class CacheRules:
     ] = ()  # (status, lifetime) where the origin gives none: negative caching; seconds
     ignore_reload: bool = False  # a fresh `immutable` response answers the client's no-cache and max-age=0 (RFC 8246)
     partial: bool = False  # 206 responses may be stored as what they are (RFC 9111 §3.3)
+    # Fields that stay in the store, since they govern what is stored, but are left out of every answer to a client.
+    hidden_fields: frozenset[bytes] = frozenset()

@@ -368,8 +368,6 @@ def storable_fields(fields: Fields, control: CacheControl, rules: CacheRules) ->
         drop |= {name for name in named if name not in KEPT and not name.startswith(b"content-")}
     if rules.ignore_cookies:
         drop |= {b"set-cookie"}
-    if rules.surrogate:
-        drop |= {b"surrogate-control"}
     return fields.without(drop)
 
 
