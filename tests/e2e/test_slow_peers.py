@@ -176,7 +176,7 @@ def test_a_client_that_leaves_before_the_answer_ends_its_upstream_request(start,
     origin.wait_for(1)
     connection.close()
     # The origin's thread sees the end when it writes; the proxy's side is seen from its own gauge.
-    wait_until(lambda: proxy.metrics().get("tandem_exchanges_open") == 0, PATIENCE, "no exchange open")
+    wait_until(lambda: proxy.metric("tandem_exchanges_open") == 0, PATIENCE, "no exchange open")
 
 
 def test_a_client_that_takes_nothing_is_cut(proxy, origin):

@@ -170,7 +170,7 @@ def test_a_tomcat_that_returns_gets_requests_again(pair, proxy):
 
 def test_answers_begun_on_a_tomcat_that_dies_are_visibly_cut_and_counted(pair, proxy):
     identity = session_on(proxy, "t1")
-    before = proxy.metrics().get("tandem_responses_cut_total", 0)
+    before = proxy.metric("tandem_responses_cut_total")
     connections = [raw.Connection(proxy.at, timeout=20) for _ in range(BEGUN)]
     try:
         for connection in connections:
@@ -187,9 +187,7 @@ def test_answers_begun_on_a_tomcat_that_dies_are_visibly_cut_and_counted(pair, p
     finally:
         for connection in connections:
             connection.close()
-    wait_until(
-        lambda: proxy.metrics().get("tandem_responses_cut_total", 0) - before == BEGUN, what=f"{BEGUN} counted as cut"
-    )
+    wait_until(lambda: proxy.metric("tandem_responses_cut_total") - before == BEGUN, what=f"{BEGUN} counted as cut")
 
 
 def test_a_post_is_not_repeated_when_its_tomcat_dies(pair, proxy):

@@ -49,11 +49,12 @@ def test_a_message_sent_with_the_handshake_is_not_lost(proxy):
 def test_a_close_goes_through_and_both_connections_end(proxy):
     with raw.Connection(proxy.at) as connection:
         assert ws.upgrade(connection, ECHO).status == 101
+        wait_until(lambda: proxy.metric("tandem_tunnels_open") == 1, what="one tunnel open")
         connection.send(ws.frame(ws.CLOSE, b"\x03\xe8"))
         opcode, payload = ws.read_message(connection)
         assert (opcode, payload[:2]) == (ws.CLOSE, b"\x03\xe8")
         assert connection.at_end() is raw.End.CLEAN
-    wait_until(lambda: proxy.metrics().get("tandem_tunnels_open") == 0, what="no tunnel open")
+    wait_until(lambda: proxy.metric("tandem_tunnels_open") == 0, what="no tunnel open")
 
 
 @pytest.mark.tomcat

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -53,7 +54,7 @@ class Instance:
                     **(env or {}),
                 },
                 user=user,
-                group=user,
+                group=None if user is None else pwd.getpwnam(user).pw_gid,
                 extra_groups=None if user is None else [],
             )
         self.pid = self.popen.pid
@@ -75,7 +76,7 @@ class Instance:
     def process(self, name):
         return next((p for p in self.state()["processes"] if p["name"] == name), None)
 
-    def wait_for(self, name, state, not_pid=0):
+    def wait_for(self, name, state, not_pid=-1):
         def look():
             process = self.process(name)
             return process if process and process["state"] == state and process["pid"] != not_pid else None

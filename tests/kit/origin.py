@@ -29,6 +29,8 @@ CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})")
 LENGTH = re.compile(rb"[0-9]{1,18}")
 HOST = re.compile(rb"[^/@?#\s,]*")
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 Line = tuple[bytes, bytes]
 
 
@@ -438,6 +440,8 @@ class _Conversation:
     def _read_body(self, received: Received) -> None:
         if received.complete:
             return
+        if (received.get("expect") or "").lower() == "100-continue" and not self.buffer:
+            self.sock.sendall(CONTINUE)  # RFC 9110 §10.1.1: an origin that waits for the body must say so
         if received.chunked:
             self._read_chunks(received)
         else:

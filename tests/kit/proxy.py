@@ -146,6 +146,12 @@ class Proxy:
                 samples[f"{found[1]}{{{found[2]}}}" if found[2] else found[1]] = float(found[3])
         return samples
 
+    def metric(self, name: str) -> float:
+        """The sum of all samples of this name, or of this name with a label set written as in the text."""
+        found = [value for key, value in self.metrics().items() if key == name or key.startswith(name + "{")]
+        assert found, f"no metric {name}"
+        return sum(found)
+
     def all_pids(self) -> list[int]:
         """The supervisor and all its descendants, from the kernel."""
         return descendants(self.process.pid)

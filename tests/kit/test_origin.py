@@ -48,6 +48,14 @@ def test_a_request_cut_into_single_bytes_is_one_request(server):
     assert server.requests[0].body == b"abc"
 
 
+def test_a_client_that_waits_for_100_gets_it_before_the_body(server):
+    with raw.Connection(address(server)) as connection:
+        connection.send(raw.request("PUT", "/", "Expect: 100-continue", "Content-Length: 3"))
+        assert connection.read_one().status == 100
+        connection.send(b"abc")
+        assert connection.read_response().status == 200
+
+
 def test_a_chunked_request_is_read_to_its_end(server):
     sent = raw.request("PUT", "/", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n2\r\nde\r\n0\r\nX: y\r\n\r\n"
     raw.ask(address(server), sent)
