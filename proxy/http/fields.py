@@ -24,8 +24,7 @@ _MARK = re.compile(rb'\\.|[",]', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
 
-# ---- lists and quoted strings (RFC 9110 §5.6)
-# --------------------------------------------------------------------------
+# ---- lists and quoted strings (RFC 9110 §5.6) ------------------------------------------------------------------------
 
 
 def split_list(value: bytes) -> list[bytes]:
@@ -81,8 +80,7 @@ def parse_delta(text: bytes) -> int | None:
     return DELTA_MAX if len(digits) > 10 else min(int(digits or b"0"), DELTA_MAX)
 
 
-# ---- Cache-Control (RFC 9111 §5.2)
-# -------------------------------------------------------------------------------------
+# ---- Cache-Control (RFC 9111 §5.2) -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +201,7 @@ def _field_names(argument: bytes) -> frozenset[bytes] | None:
     return frozenset(names) if names and all(map(TOKEN.match, names)) else None
 
 
-# ---- targeted fields (RFC 9213) and Surrogate-Control
-# ------------------------------------------------------------------
+# ---- targeted fields (RFC 9213) and Surrogate-Control ----------------------------------------------------------------
 
 
 def parse_targeted(values: list[bytes]) -> CacheControl | None:
@@ -270,8 +267,7 @@ def parse_surrogate(values: list[bytes]) -> CacheControl | None:
     return CacheControl(malformed=unclosed, **found)  # type: ignore[arg-type]  # as in _directives
 
 
-# ---- dates (RFC 9110 §5.6.7)
-# -------------------------------------------------------------------------------------------
+# ---- dates (RFC 9110 §5.6.7) -----------------------------------------------------------------------------------------
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -342,8 +338,7 @@ def format_date(moment: WallTime) -> bytes:
     return f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {day.year:04} {clock} GMT".encode()
 
 
-# ---- Age, Vary, entity tags, ranges, weights
-# ---------------------------------------------------------------------------
+# ---- Age, Vary, entity tags, ranges, weights -------------------------------------------------------------------------
 
 
 def parse_age(values: list[bytes]) -> int | None:

@@ -144,7 +144,7 @@ class StoredResponse:
         """A new value that differs in these arguments of the constructor and shares the body; live, without memos."""
         arguments = {name: getattr(self, name) for name in _ARGUMENTS}
         assert changes.keys() <= arguments.keys()
-      
+
         return StoredResponse(**{**arguments, **changes})
 
     def _note_fields(self) -> None:

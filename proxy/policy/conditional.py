@@ -107,8 +107,7 @@ def _reusable(stored: StoredResponse) -> ResponseHead:
     return stored.head.with_fields(stored.head.fields.without(stored.control.no_cache_fields))
 
 
-# ---- conditions
-# --------------------------------------------------------------------------------------------------------
+# ---- conditions ------------------------------------------------------------------------------------------------------
 
 
 def _is_modified(request: RequestHead, stored: StoredResponse) -> bool:
@@ -137,8 +136,7 @@ def _of_304(head: ResponseHead, stored: StoredResponse) -> Fields:
     return Fields(line for line in head.fields.lines if line[0].lower() in wanted)
 
 
-# ---- ranges
-# ------------------------------------------------------------------------------------------------------------
+# ---- ranges ----------------------------------------------------------------------------------------------------------
 
 
 def _answer_range(request: RequestHead, stored: StoredResponse, head: ResponseHead, boundary: bytes) -> Answer:
@@ -226,8 +224,7 @@ def _unsatisfiable(stored: StoredResponse, length: int) -> Unsatisfiable:
     )
 
 
-# ---- stored parts (RFC 9111 §3.3)
-# --------------------------------------------------------------------------------------
+# ---- stored parts (RFC 9111 §3.3) ------------------------------------------------------------------------------------
 
 
 def covers(stored: StoredResponse, request: RequestHead) -> bool:

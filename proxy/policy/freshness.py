@@ -131,8 +131,7 @@ def _guess(control: CacheControl, response: ResponseHead, response_time: WallTim
     return Lifetime(Seconds(min(unchanged * HEURISTIC_FRACTION, HEURISTIC_MAX)), "heuristic")
 
 
-# ---- age
-# ---------------------------------------------------------------------------------------------------------------
+# ---- age -------------------------------------------------------------------------------------------------------------
 
 
 def initial_age(fields: Fields, request_time: WallTime, response_time: WallTime, rules: CacheRules) -> Seconds:

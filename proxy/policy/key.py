@@ -31,8 +31,7 @@ _TRIPLET = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~")
 
 
-# ---- primary key
-# -------------------------------------------------------------------------------------------------------
+# ---- primary key -----------------------------------------------------------------------------------------------------
 
 
 def primary_key(request: RequestHead, rules: CacheRules) -> bytes:
@@ -101,8 +100,7 @@ def _segment_without(segment: bytes, names: frozenset[bytes]) -> bytes:
     return b";".join([name, *(part for part in parameters if _session_argument(part, names) is None)])
 
 
-# ---- Vary
-# --------------------------------------------------------------------------------------------------------------
+# ---- Vary ------------------------------------------------------------------------------------------------------------
 
 
 def selecting(vary: Iterable[bytes] | None, request_fields: Fields) -> Selecting | None:

@@ -216,8 +216,7 @@ def _outdates(reason: Reason, request: RequestHead, response: ResponseHead) -> b
     return request.method == b"GET" and UNUSUAL.isdisjoint(request.fields.names())
 
 
-# ---- reasons against
-# ---------------------------------------------------------------------------------------------------
+# ---- reasons against -------------------------------------------------------------------------------------------------
 
 
 def _refused_by_request(
@@ -356,8 +355,7 @@ def _is_consistent_part(request: RequestHead, response: ResponseHead) -> bool:
     return announced is None or announced == b"%d" % (part.last - part.first + 1)
 
 
-# ---- what is stored
-# ----------------------------------------------------------------------------------------------------
+# ---- what is stored --------------------------------------------------------------------------------------------------
 
 
 def storable_fields(fields: Fields, control: CacheControl, rules: CacheRules) -> Fields:
@@ -400,8 +398,7 @@ def _groups(request: RequestHead, lines: list[bytes]) -> list[bytes]:
     return [origin + group.encode() for group in members or () if type(group) is structured.String]
 
 
-# ---- invalidation (RFC 9111 §4.4)
-# --------------------------------------------------------------------------------------
+# ---- invalidation (RFC 9111 §4.4) ------------------------------------------------------------------------------------
 
 
 def invalidated(request: RequestHead, response: ResponseHead, rules: CacheRules = DEFAULT_RULES) -> list[bytes]:

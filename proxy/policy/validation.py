@@ -30,8 +30,7 @@ INTEGRAL = frozenset({b"content-encoding", b"content-range"})
 TAG_FIELDS = frozenset({b"cache-tag", b"surrogate-key", b"xkey", b"cache-groups"})
 
 
-# ---- the conditional request
-# -------------------------------------------------------------------------------------------
+# ---- the conditional request -----------------------------------------------------------------------------------------
 
 
 def conditional_fields(request: RequestHead, stored: StoredResponse | Sequence[StoredResponse]) -> tuple[Line, ...]:
@@ -84,8 +83,7 @@ def refresh_fields(stored: StoredResponse) -> Fields:
     return Fields(lines)
 
 
-# ---- 304
-# ---------------------------------------------------------------------------------------------------------------
+# ---- 304 -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +240,7 @@ def _names(stored: StoredResponse) -> tuple[bytes, ...] | None:
     return None if stored.selecting is None else tuple(name for name, _ in stored.selecting)
 
 
-# ---- HEAD (RFC 9111 §4.3.5)
-# --------------------------------------------------------------------------------------------
+# ---- HEAD (RFC 9111 §4.3.5) ------------------------------------------------------------------------------------------
 
 
 class HeadEffect(Enum):

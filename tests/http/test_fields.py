@@ -1,4 +1,7 @@
-"""Header fields as values: what is read, and what is junk. The letters are those of the rules on Cache-Control syntax and Age."""
+"""Header fields as values: what is read, and what is junk.
+
+The letters in docstrings name the caching rules that a test is about.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ NOW = 1_800_000_000.0
         ([b"max-age=10, max-age=5"], CacheControl(max_age=5)),  # P9
         ([b"max-age=5", b"max-age=10"], CacheControl(max_age=5)),
         ([b"max-age=5, max-age=x"], CacheControl(max_age=0)),
-        ([b"no-store=yes, must-revalidate=\"x\""], CacheControl(no_store=True, must_revalidate=True)),  # P11
+        ([b'no-store=yes, must-revalidate="x"'], CacheControl(no_store=True, must_revalidate=True)),  # P11
         ([b'max-age=5, x="abc'], CacheControl(max_age=5, malformed=True)),
         ([b'x="abc, max-age=5'], CacheControl(malformed=True)),
         ([b'x="a\\"'], CacheControl(malformed=True)),
@@ -100,7 +103,7 @@ def test_a_list_is_split_in_linear_time_and_outside_quotes_a_backslash_escapes_n
     assert fields.split_list(b'"' * 20001 + b"," * 20001) == [b'"' * 20001 + b"," * 20001]
 
 
-# ---- targeted fields ---------------------------------------------------------------------------------------------------
+# ---- targeted fields -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9213", "2.1")
@@ -145,7 +148,7 @@ def test_surrogate_control_gives_a_lifetime_and_a_stale_allowance():
     assert fields.parse_surrogate([b'content="ESI/1.0"']) is None
 
 
-# ---- dates -------------------------------------------------------------------------------------------------------------
+# ---- dates -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9110", "5.6.7")
@@ -195,7 +198,7 @@ def test_a_formatted_date_reads_back(moment):
     assert parse_date(fields.format_date(moment), NOW) == moment
 
 
-# ---- the others --------------------------------------------------------------------------------------------------------
+# ---- the others ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9111", "5.1")

@@ -1,4 +1,7 @@
-"""Heads and stored responses in one line each, for the tests of the policy. Time starts at NOW (wall) and 0 (monotonic)."""
+"""Heads and stored responses in one line each, for the tests of the policy.
+
+Time starts at NOW (wall) and 0 (monotonic).
+"""
 
 from __future__ import annotations
 

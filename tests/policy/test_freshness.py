@@ -67,7 +67,7 @@ def test_a_response_is_fresh_while_its_lifetime_is_greater_than_its_age():
     assert freshness.remaining(kept("Cache-Control: max-age=10", "Age: 11"), 0.0) < 0
 
 
-# ---- heuristics (RFC 9111 §4.2.2) --------------------------------------------------------------------------------------
+# ---- heuristics (RFC 9111 §4.2.2) ------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9111", "4.2.2")
@@ -102,7 +102,7 @@ def test_pragma_keeps_us_from_guessing_and_from_nothing_else():
 
 
 def test_a_rule_gives_a_lifetime_where_the_origin_gives_none():
-    """hardening K3, C4."""
+    """Hardening K3, C4."""
     rules = CacheRules(ttl=5.0, status_ttl=((404, 2.0),))
     assert lifetime(rules=rules) == ("rule", 5)
     assert lifetime(f"Last-Modified: {D(-1000)}", rules=rules) == ("rule", 5)
@@ -112,7 +112,7 @@ def test_a_rule_gives_a_lifetime_where_the_origin_gives_none():
     assert lifetime(rules=rules, status=500) == ("none", 0)
 
 
-# ---- targeted fields ---------------------------------------------------------------------------------------------------
+# ---- targeted fields -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9213", "2.2")
@@ -142,7 +142,7 @@ def test_surrogate_control_is_heard_only_if_asked_for_and_after_targeted_fields(
     assert lifetime("Surrogate-Control: max-age=9", "CDN-Cache-Control: max-age=1", rules=rules) == ("max-age", 1)
 
 
-# ---- age ---------------------------------------------------------------------------------------------------------------
+# ---- age -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9111", "4.2.3")

@@ -36,7 +36,7 @@ def test_only_what_is_equivalent_by_definition_is_normalised():
 
 
 def test_a_session_id_leaves_the_key_only_where_the_site_says_so():
-    """hardening K5."""
+    """Hardening K5."""
     assert keyed("/a;jsessionid=1/b;x=2?JSESSIONID=3&c=4", TOMCAT) == keyed("/a/b;x=2?c=4", TOMCAT)
     assert keyed("/a?jsessionid=1", TOMCAT) == keyed("/a", TOMCAT)
     assert keyed("/a;jsessionid=1") != keyed("/a")
@@ -45,7 +45,7 @@ def test_a_session_id_leaves_the_key_only_where_the_site_says_so():
 
 
 def test_fields_let_through_by_configuration_are_part_of_the_key():
-    """hardening K1."""
+    """Hardening K1."""
     rules = CacheRules(key_fields=(b"x-host",))
     keys = {key.primary_key(get(*fields), rules) for fields in ((), ("X-Host: a",), ("X-Host: b",), ("X-Host:",))}
     assert len(keys) == 4
@@ -55,7 +55,7 @@ def test_the_digest_is_the_same_everywhere():
     assert key.digest(b"http://example.org/").hex() == "3fd807b80b084d5d4cc99bc20279f6d8"
 
 
-# ---- Vary --------------------------------------------------------------------------------------------------------------
+# ---- Vary ------------------------------------------------------------------------------------------------------------
 
 
 def variant(vary, *fields, extra=(), **more):

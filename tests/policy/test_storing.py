@@ -1,4 +1,7 @@
-"""What may be stored, what of it, and what an unsafe request invalidates: S1 to S9, W1 to W6, C1 to C4, M3, K3 to K5."""
+"""What may be stored, what of it, and what an unsafe request invalidates.
+
+Rules S1 to S9, W1 to W6, C1 to C4, M3, R5, R6, T7, and K2 to K5 of the hardening.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def reason(*fields, **more):
     return None if isinstance(decision, Store) else decision.reason
 
 
-# ---- what makes it storable --------------------------------------------------------------------------------------------
+# ---- what makes it storable ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9111", "3")
@@ -149,7 +152,7 @@ def test_what_announces_too_much_is_not_stored():
     assert reason(FRESH, "Content-Length: 100", rules=CacheRules(max_object=100)) is None
 
 
-# ---- statuses ----------------------------------------------------------------------------------------------------------
+# ---- statuses --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9110", "15")
@@ -180,7 +183,7 @@ def test_must_understand_asks_for_a_known_status_and_voids_no_store():
 
 @pytest.mark.parametrize("status", [400, 403, 405, 414, 501, 505])
 def test_errors_that_a_client_may_have_provoked_need_explicit_freshness_and_a_plain_request(status):
-    """hardening K4."""
+    """Hardening K4."""
     assert reason("ETag: x", "Cache-Control: public", status=status) is Reason.NOT_STORED_ERROR
     assert reason(FRESH, status=status) is None
     for odd in (
@@ -204,7 +207,7 @@ def test_an_operator_may_give_a_status_a_lifetime():
 
 
 def test_a_rules_lifetime_never_covers_cookies_and_credentials():
-    """hardening K3."""
+    """Hardening K3."""
     rules = CacheRules(ttl=9)
     assert decided(rules=rules).source == "rule"
     assert reason(rules=rules, request=get("Cookie: a=b")) is Reason.NOT_STORED_NOTHING_SAID
@@ -212,13 +215,13 @@ def test_a_rules_lifetime_never_covers_cookies_and_credentials():
 
 
 def test_exchanges_outside_the_store_leave_nothing_in_it():
-    """hardening K2."""
+    """Hardening K2."""
     assert reason(FRESH, request=get("Expect: 100-continue")) is Reason.NOT_STORED_METHOD
     assert reason(FRESH, request=get("Upgrade: websocket")) is Reason.NOT_STORED_METHOD
 
 
 def test_session_ids_in_the_target_keep_the_answer_out():
-    """hardening K5."""
+    """Hardening K5."""
     asked = get(target="/a;jsessionid=ABC.t1")
     careful = CacheRules(session_arguments=frozenset({b"jsessionid"}))
     assert reason(FRESH, request=asked, rules=careful) is Reason.NOT_STORED_SESSION
@@ -240,7 +243,7 @@ def test_an_answer_to_post_is_stored_if_it_says_that_it_is_what_a_get_brings():
     assert reason(FRESH, "Content-Location: /a?b=c", request=post, status=404) is Reason.NOT_STORED_METHOD
 
 
-# ---- what is outdated --------------------------------------------------------------------------------------------------
+# ---- what is outdated ------------------------------------------------------------------------------------------------
 
 
 def test_an_unstorable_answer_outdates_only_what_it_answers_for():
@@ -254,26 +257,56 @@ def test_an_unstorable_answer_outdates_only_what_it_answers_for():
     assert not decided(FRESH, status=206).outdates
 
 
-# ---- what is stored ----------------------------------------------------------------------------------------------------
+# ---- what is stored --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9111", "3.1")
 def test_all_fields_are_stored_as_they_came():
     """W1, W4."""
-    fields = ["X-A: 1", "cache-CONTROL: max-age=9", "x-a: 2", "ETag: W/x", f"Expires: {date(5).decode()}", "Content-Foo: 1",
-              f"Date: {date(-1).decode()}", "Strict-Transport-Security: max-age=1", "Vary: foo", "Last-Modified: then"]  # fmt: skip
+    fields = [
+        "X-A: 1",
+        "cache-CONTROL: max-age=9",
+        "x-a: 2",
+        "ETag: W/x",
+        f"Expires: {date(5).decode()}",
+        "Content-Foo: 1",
+        f"Date: {date(-1).decode()}",
+        "Strict-Transport-Security: max-age=1",
+        "Vary: foo",
+        "Last-Modified: then",
+    ]
     assert decided(*fields).head.fields == reply(*fields).fields
 
 
 @pytest.mark.rfc("9110", "7.6.1")
 def test_the_connections_own_fields_are_not_stored():
     """W2, W3, W5, W6."""
-    own = ["Connection: A, close", "connection: b", "a: 1", "B: 2", "Keep-Alive: x", "Proxy-Connection: x", "TE: x", "Upgrade: x",
-           "Transfer-Encoding: chunked", "Trailer: x", "Proxy-Authenticate: x", "Proxy-Authentication-Info: x",
-           "Proxy-Authorization: x", "Age: 5", "Content-Length: 10"]  # fmt: skip
+    own = [
+        "Connection: A, close",
+        "connection: b",
+        "a: 1",
+        "B: 2",
+        "Keep-Alive: x",
+        "Proxy-Connection: x",
+        "TE: x",
+        "Upgrade: x",
+        "Transfer-Encoding: chunked",
+        "Trailer: x",
+        "Proxy-Authenticate: x",
+        "Proxy-Authentication-Info: x",
+        "Proxy-Authorization: x",
+        "Age: 5",
+        "Content-Length: 10",
+    ]
     assert names(decided(FRESH, *own).head) == ["cache-control", "date"]
-    vital = ["Connection: cache-control, date, expires, vary, etag, content-type", f"Date: {date().decode()}", "Expires: 0",
-             "Vary: a", "ETag: x", "Content-Type: y"]  # fmt: skip
+    vital = [
+        "Connection: cache-control, date, expires, vary, etag, content-type",
+        f"Date: {date().decode()}",
+        "Expires: 0",
+        "Vary: a",
+        "ETag: x",
+        "Content-Type: y",
+    ]
     assert names(decided(FRESH, *vital).head) == ["cache-control", "date", "expires", "vary", "etag", "content-type"]
 
 
@@ -308,7 +341,7 @@ def test_a_stored_response_carries_all_that_was_decided():
     assert (stored.request_time, stored.response_time, stored.lifetime_source) == (NOW - 2, NOW, "max-age")
 
 
-# ---- parts (RFC 9111 §3.3) ---------------------------------------------------------------------------------------------
+# ---- parts (RFC 9111 §3.3) -------------------------------------------------------------------------------------------
 
 PARTS = CacheRules(partial=True)
 
@@ -333,7 +366,7 @@ def test_a_consistent_part_with_a_lifetime_is_stored_as_what_it_is():
     assert reason(FRESH, "Content-Range: bytes 2-5/10", status=206, rules=PARTS) is Reason.NOT_STORED_PARTIAL
 
 
-# ---- invalidation ------------------------------------------------------------------------------------------------------
+# ---- invalidation ----------------------------------------------------------------------------------------------------
 
 
 def invalid(method, *fields, status=200, target="/a"):
@@ -355,12 +388,22 @@ def test_a_successful_unsafe_request_invalidates_its_target():
 def test_it_invalidates_location_and_content_location_of_the_same_origin_only():
     own = b"http://example.org/a"
     assert invalid("POST", "Location: /b?c#d", "Content-Location: HTTP://EXAMPLE.org:80/e") == [
-        own, b"http://example.org/b?c", b"http://example.org/e",
-    ]  # fmt: skip
+        own,
+        b"http://example.org/b?c",
+        b"http://example.org/e",
+    ]
     assert invalid("POST", "Location: b/../c") == [own, b"http://example.org/c"]
     assert invalid("POST", "Location: /a") == [own]
-    for foreign in ("https://example.org/b", "http://other.org/b", "http://example.org:81/b", "//other.org/b", "http://[::",
-                    "mailto:a@b", "http://x@example.org/b", "http://example.org:x/"):  # fmt: skip
+    for foreign in (
+        "https://example.org/b",
+        "http://other.org/b",
+        "http://example.org:81/b",
+        "//other.org/b",
+        "http://[::",
+        "mailto:a@b",
+        "http://x@example.org/b",
+        "http://example.org:x/",
+    ):
         assert invalid("POST", f"Location: {foreign}") == [own]
 
 
