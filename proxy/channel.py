@@ -7,6 +7,7 @@ the other process is gone. Big content travels as a memfd, beside the message.
 
 from __future__ import annotations
 
+import array
 import os
 import socket
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 250  # descriptors beside one packet; the kernel's SCM_MAX_FD is 253
 _MAX_ATTACHED: Final = 8192  # descriptors of one message in all
-_CLOEXEC: Final = socket.MSG_CMSG_CLOEXEC  # a child started meanwhile must not inherit them
+_INT: Final = array.array("i").itemsize
 
 
 class ClosedError(Exception):
@@ -55,7 +56,7 @@ class Channel:
         """The next message's bytes with its descriptors; None if there is none yet. Raises ClosedError at the end."""
         while True:
             try:
-                data, fds, flags, _ = socket.recv_fds(self._sock, bus.MAX_CONTROL, _BATCH + 3, _CLOEXEC)
+                data, fds, flags = self._receive()
             except BlockingIOError:
                 return None
             except ConnectionError as exc:
@@ -69,6 +70,16 @@ class Channel:
                 continue
             attached, self._attached = self._attached, []
             return data, attached
+
+    def _receive(self) -> tuple[bytes, list[int], int]:
+        # Not socket.recv_fds: CPython's drops its flags argument.
+        room = socket.CMSG_SPACE((_BATCH + 3) * _INT)
+        data, ancillary, flags, _ = self._sock.recvmsg(bus.MAX_CONTROL, room, socket.MSG_CMSG_CLOEXEC)
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(content[: len(content) - len(content) % _INT])
+        return data, fds.tolist(), flags
 
     def close(self) -> None:
         for fd in self._attached:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,11 +16,10 @@ if TYPE_CHECKING:
 
 
 class Notifier:
-    """Tells the service manager; takes its variables out of the environment, so that children do not speak for us."""
+    """Tells the service manager; children do not inherit its variables (proxy/rights.py) and cannot speak for us."""
 
     def __init__(self, environment: Mapping[str, str], pid: int) -> None:
         self._address = _socket_name(environment.get("NOTIFY_SOCKET", ""))
-        self._socket: socket.socket | None = None
         self.watchdog = _watchdog(environment, pid) if self._address else None  # seconds between two signs of life
 
     def ready(self, status: str) -> None:
@@ -41,13 +41,9 @@ class Notifier:
     def _tell(self, text: str) -> None:
         if not self._address:
             return
-        try:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._socket.setblocking(False)
-            self._socket.sendto(text.encode(), self._address)
-        except OSError:  # the manager is gone or busy: the service goes on without it
-            return
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.sendto(text.encode(), self._address)
 
 
 def _socket_name(value: str) -> str:

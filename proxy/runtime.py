@@ -68,6 +68,8 @@ class RuntimeFolder:
                 os.chown(path, *identity.owner)
             path.chmod(0o700 if path.parent == Path("/tmp") else 0o750)  # noqa: S108 - in a folder for all, for us alone
             _remove_leftovers(path)
+            with files_as(identity):
+                (path / _LOCK).stat()  # fails where a folder above is closed to the children
         except OSError as exc:
             raise RuntimeFolderError(
                 f"runtime folder {path}: {exc.strerror or exc}; choose another with --runtime DIR"
@@ -126,3 +128,35 @@ def _remove_leftovers(path: Path) -> None:
     for entry in path.iterdir():
         if _is_ours(entry.name) and entry.name != _LOCK:
             entry.unlink(missing_ok=True)
+
+
+def read_state(folder: Path) -> dict[str, object]:
+    """What the supervisor last wrote. Raises OSError when there is nothing, ValueError when it is no state."""
+    state = json.loads((folder / STATE).read_bytes())
+    if not isinstance(state, dict):
+        raise ValueError(f"{folder / STATE} is no state of an instance")  # noqa: TRY004 - content, not a type
+    return state
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living supervisor has this folder; a state file alone may be a crash's."""
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def supervisor_of(state: Mapping[str, object]) -> int:
+    """The supervisor's pid. Raises ValueError."""
+    processes = state.get("processes")
+    for process in processes if isinstance(processes, list) else ():
+        if isinstance(process, dict) and process.get("name") == "supervisor" and isinstance(process.get("pid"), int):
+            return int(process["pid"])
+    raise ValueError("the state names no supervisor")

@@ -25,7 +25,7 @@ from proxy import bus, candidate, console, region, sockets
 from proxy.candidate import CandidateError
 from proxy.channel import ClosedError
 from proxy.process import Process, State
-from proxy.restarts import WINDOW
+from proxy.restarts import DEATHS, WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,14 +305,13 @@ class Supervisor:
             console.say(f"{process.name} died ({how}); starting it again in {restart.at - _now():.2g} s")
 
     def _crash_loop(self, process: Process, how: str, *, news: bool) -> None:
-        if news:
-            console.say(
-                f"CRASH LOOP: {process.name} died five times within {WINDOW:g} s ({how}); "
-                f"its listeners are closed, one try every {WINDOW:g} s"
-            )
+        said = f"CRASH LOOP: {process.name} died {DEATHS} times within {WINDOW:g} s ({how})"
         if not self._was_ready:
+            console.say(f"{said}; giving up")
             self._exit = 1
             return
+        if news:
+            console.say(f"{said}; its listeners are closed, and it is tried again every {WINDOW:g} s")
         own = dict(sockets.of_process(self._accepted.sockets, process.index))
         self._closed |= own
         rest = {place: held for place, held in self._accepted.sockets.items() if place not in own}
@@ -454,7 +453,7 @@ class Supervisor:
         self._notifier.stopping()
         if self._reload is not None:
             self._refuse("stopping")
-        # Ours are closed first: as long as any process has a listening socket open, the kernel takes connections for it.
+        # Ours first: as long as any process has a listening socket open, the kernel takes connections for it.
         admin = dict(sockets.of_process(self._accepted.sockets, sockets.ADMIN))
         sockets.close(self._accepted.sockets, spare=admin)
         self._accepted = replace(self._accepted, sockets=admin)

@@ -1,5 +1,6 @@
 """One running instance with dummy services, for tests of the processes: start it, ask it, signal it, see its state."""
 
+import contextlib
 import json
 import os
 import pwd
@@ -134,6 +135,15 @@ def is_running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
         return False
+
+
+def open_files(pid):
+    """What the process has open, as `socket:[1]`, `/memfd:x (deleted)`, …"""
+    names = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            names.append(str(entry.readlink()))
+    return names
 
 
 def can_connect(port):

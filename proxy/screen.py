@@ -1,0 +1,73 @@
+"""The first screen after `tandem run`: six lines that say what is being served, where, and what to try."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from proxy import sockets
+from proxy.console import escape
+from proxy.runtime import ADMIN_SOCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from config.schema import Config, Site
+    from proxy.sockets import Held, Place
+
+_SHOWN: Final = 3  # sites, and origins of one, named before it says how many more
+_WIDTH: Final = 160
+
+
+def build_screen(config: Config, held: Mapping[Place, Held], runtime: Path, version: str) -> list[str]:
+    """The six lines. They hold no secret and no control character."""
+    addresses = sockets.addresses(held)
+    workers = [(host, port) for index, host, port in addresses if index != sockets.ADMIN]
+    admin = [(host, port) for index, host, port in addresses if index == sockets.ADMIN]
+    plural = "" if config.process.workers == 1 else "s"
+    lines = (
+        f"tandem {version}: serving, with {config.process.workers} worker{plural}",
+        f"  sites   {_few(_site_line(site) for site in config.site) or 'none'}",
+        f"  listen  {_few(_spell(*one) for one in workers) or 'nowhere'}",
+        f"  cache   {_cache_line(config)}",
+        f"  admin   {', '.join([str(runtime / ADMIN_SOCKET), *(f'http://{_spell(*one)}/' for one in admin)])}",
+        f"  try     {_try_line(config, workers)}",
+    )
+    return [escape(line)[:_WIDTH] for line in lines]
+
+
+def _site_line(site: Site) -> str:
+    origins = _few(str(upstream.address) for upstream in site.upstream)
+    return f"{site.name} -> {origins or 'rules only'}"
+
+
+def _cache_line(config: Config) -> str:
+    if not config.cache.memory:
+        return "off"
+    return f"{config.cache.memory.text} in memory, objects up to {config.cache.max_object.text}"
+
+
+def _try_line(config: Config, workers: list[tuple[str, int]]) -> str:
+    if not workers:
+        return "tandem status"
+    host, port = workers[0]
+    secure = any(site.tls and port == 443 for site in config.site)
+    named = next((name for site in config.site for name in site.hosts if not name.startswith("*")), "")
+    header = f" -H 'Host: {named}'" if named and not secure else ""
+    scheme = "https" if secure else "http"
+    return f"curl -i{header} {scheme}://{spell_reachable(host, port)}/    tandem status"
+
+
+def spell_reachable(host: str, port: int) -> str:
+    """Where a client on this machine reaches what is listened on."""
+    return _spell({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 - compared
+
+
+def _spell(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _few(words: Iterable[str]) -> str:
+    every = list(words)
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + more

@@ -1,0 +1,126 @@
+"""Everything that a configuration names is read once, by one process, and checked before anybody uses it."""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+from config import load
+from proxy import candidate, parcel, sockets
+from proxy.candidate import CandidateError, Source
+from proxy.rights import Identity
+from tests.kit.instance import can_connect, free_port
+
+TLS = 'tls = { cert = "shop.pem", key = "shop.key" }\n'
+
+
+def write(folder, port, extra=TLS):
+    (folder / "shop.pem").write_text("certificate")
+    (folder / "shop.key").write_text("private")
+    (folder / "shop.key").chmod(0o600)
+    path = folder / "tandem.toml"
+    path.write_text(f'[[site]]\nlisten = "127.0.0.1:{port}"\nupstream = "127.0.0.1:1"\n{extra}')
+    return Source.of_file(path)
+
+
+def build(source, existing=None, generation=1):
+    return candidate.build(source.load(), source, generation, Path("/run/x"), existing or {}, itertools.count(1))
+
+
+def test_the_children_get_text_files_and_secrets_apart(tmp_path):
+    source = write(tmp_path, free_port())
+    one = build(source)
+    message, fds = one.prepare_for(0)
+    assert (message.generation, message.secrets) == (1, ("shop.key",))
+    assert len(fds) == 1 + len(message.listeners) + 1
+    box = parcel.decode(parcel.unseal(fds[0]))
+    assert (box.text, box.name, box.base) == (source.path.read_bytes(), str(source.path), str(tmp_path))
+    assert box.files == {"shop.pem": b"certificate"}
+    assert b"private" not in parcel.unseal(fds[0])
+    assert parcel.unseal(fds[-1]) == b"private"
+    one.close(spare={})
+
+
+def test_what_has_been_read_does_not_change_with_the_disk(tmp_path):
+    one = build(write(tmp_path, free_port()))
+    for path in tmp_path.iterdir():
+        path.write_text("something else")
+    _, fds = one.prepare_for(0)
+    assert parcel.decode(parcel.unseal(fds[0])).files == {"shop.pem": b"certificate"}
+    one.close(spare={})
+
+
+def test_the_digest_changes_with_every_byte_that_counts(tmp_path):
+    source = write(tmp_path, port := free_port())
+    digests = []
+    for name in (None, "shop.pem", "shop.key", "tandem.toml"):
+        if name:
+            (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
+        one = build(source)
+        one.close(spare={})
+        digests.append(one.digest)
+    assert len(set(digests)) == 4
+    again = build(write(tmp_path, port))
+    again.close(spare={})
+    assert again.digest == digests[0]
+
+
+def test_a_key_that_others_can_read_is_refused_with_the_remedy(tmp_path):
+    source = write(tmp_path, free_port())
+    (tmp_path / "shop.key").chmod(0o604)
+    with pytest.raises(CandidateError, match="chmod"):
+        build(source)
+
+
+def test_a_missing_key_and_a_missing_file_are_told_at_once(tmp_path):
+    source = write(tmp_path, free_port())
+    (tmp_path / "shop.key").unlink()
+    (tmp_path / "shop.pem").unlink()
+    with pytest.raises(CandidateError) as caught:
+        build(source)
+    assert "shop.key" in str(caught.value)
+    assert "shop.pem" in str(caught.value)
+
+
+def test_a_missing_configuration_is_told(tmp_path):
+    with pytest.raises(CandidateError, match=r"tandem\.toml: No such file"):
+        Source.of_file(tmp_path / "tandem.toml").load()
+
+
+def test_a_text_is_a_source_too(tmp_path):
+    source = Source("command line", tmp_path, text=b'[[site]]\nlisten = ":80"\nupstream = "127.0.0.1:1"\n')
+    assert source.load().config.site[0].listen[0].port == 80
+
+
+def test_a_candidate_that_is_thrown_away_leaves_what_is_running(tmp_path):
+    port, other = free_port(), free_port()
+    running = build(write(tmp_path, port, ""))
+    (tmp_path / "b").mkdir()
+    new = build(write(tmp_path / "b", other, f'[[site]]\nhosts = "b"\nlisten = "127.0.0.1:{port}"\nupstream = "a:1"\n'),
+                running.sockets, 2)  # fmt: skip
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert can_connect(other)
+    new.close(spare=running.sockets)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 2  # its own socket and its parcel
+    assert can_connect(port)
+    assert not can_connect(other)
+    sockets.close(running.sockets, spare={})
+    os.close(running.content)
+
+
+def test_logs_count_from_the_log_folder_if_there_is_one(tmp_path):
+    text = b'[[site]]\nlisten = ":80"\nupstream = "a:1"\n'
+    text += b'[log]\naccess = [{ file = "a.log" }, { file = "/x/b.log" }, "-"]\n'
+    config = load.accept(text, "test")
+    paths = candidate.log_files(config, tmp_path, {})
+    assert paths == [tmp_path / "a.log", Path("/x/b.log")]
+    assert candidate.log_files(config, tmp_path, {"LOGS_DIRECTORY": "/var/log/tandem:/y"})[0] == Path(
+        "/var/log/tandem/a.log"
+    )
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path):
+    text = b'[[site]]\nlisten = ":80"\nupstream = "a:1"\n[log]\naccess = { file = "no/a.log" }\n'
+    with pytest.raises(CandidateError, match=r"access log .*a\.log: No such file"):
+        candidate.prepare_logs(load.accept(text, "test"), tmp_path, Identity("us"))

@@ -1,0 +1,52 @@
+"""The first screen is six lines, whatever is configured."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from config import load
+from proxy import screen, sockets
+from tests.kit.instance import free_port
+
+
+def lines_for(text):
+    config = load.accept(text.encode(), "test")
+    held = sockets.open_missing(config, {}, itertools.count(1))
+    sockets.close(held, spare={})
+    return screen.build_screen(config, held, Path("/run/tandem"), "1.2.3")
+
+
+def test_six_lines_say_what_where_and_what_to_try():
+    port, admin = free_port(), free_port()
+    lines = lines_for(
+        f'[[site]]\nname = "shop"\nlisten = "127.0.0.1:{port}"\nupstream = ["10.0.0.1:8080", "10.0.0.2:8080"]\n'
+        f'[cache]\nmemory = "1GB"\n[admin]\nlisten = "127.0.0.1:{admin}"\n'
+    )
+    assert lines == [
+        "tandem 1.2.3: serving, with 1 worker",
+        "  sites   shop -> 10.0.0.1:8080, 10.0.0.2:8080",
+        f"  listen  127.0.0.1:{port}",
+        "  cache   1GB in memory, objects up to 64MB",
+        f"  admin   /run/tandem/admin.sock, http://127.0.0.1:{admin}/",
+        f"  try     curl -i http://127.0.0.1:{port}/    tandem status",
+    ]
+
+
+def test_many_sites_are_counted_and_a_named_one_is_asked_for_by_name():
+    port = free_port()
+    sites = "".join(f'[[site]]\nhosts = "s{n}.test"\nlisten = ":{port}"\nupstream = "10.0.0.1:80"\n' for n in range(9))
+    lines = lines_for(sites + '[cache]\nmemory = "0B"\n[process]\nworkers = 2\n')
+    assert len(lines) == 6
+    assert lines[0].endswith("with 2 workers")
+    assert lines[1].endswith("and 6 more")
+    assert lines[3] == "  cache   off"
+    assert f"curl -i -H 'Host: s0.test' http://127.0.0.1:{port}/" in lines[5]
+    assert max(map(len, lines)) <= 160
+
+
+@pytest.mark.parametrize(
+    ("host", "spelled"), [("", "127.0.0.1:80"), ("0.0.0.0", "127.0.0.1:80"), ("::", "[::1]:80"), ("::1", "[::1]:80")]
+)
+def test_what_listens_on_all_addresses_is_reached_on_loopback(host, spelled):
+    assert screen.spell_reachable(host, 80) == spelled
