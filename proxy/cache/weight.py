@@ -27,8 +27,8 @@ _FLOAT: Final = 32
 # Per key: two dictionary slots of cachetools (data and sizes, each between 2/3 and 1/3 full), the Entry, its size as
 # int, its tuple of variants, its place in a queue, and the ghost that stays when it leaves.
 PER_KEY: Final = 2 * 64 + 80 + 32 + 64 + 8 + 80
-# Per response: the object, five times as floats, its length, its list of memos.
-PER_RESPONSE: Final = 208 + 5 * _FLOAT + 32 + 64
+# Per response, beside the object: six times as floats, its length, its list of memos.
+PER_RESPONSE: Final = 6 * _FLOAT + 32 + 64
 # Head, its Fields and the body's object with its list.
 PER_HEAD: Final = 64 + 48 + 32
 PER_BODY: Final = 64 + 96
@@ -105,7 +105,7 @@ def weigh(stored: StoredResponse, shared: SharedLines) -> int:
     """Bytes of memory held by one variant, the share of its key apart; its head comes to be made of shared lines."""
     fields, total = shared.share(stored.head.fields)
     stored.head = stored.head.with_fields(fields)
-    total += PER_RESPONSE + PER_HEAD + PER_BODY + PER_TAG * len(stored.tags)
+    total += _round(getsizeof(stored)) + PER_RESPONSE + PER_HEAD + PER_BODY + PER_TAG * len(stored.tags)
     total += _bytes(stored.key) + _round(getsizeof(stored.control))
     total += sum(map(_bytes, stored.body.chunks)) + _POINTER * len(stored.body.chunks)
     if stored.request_fields is not None:
