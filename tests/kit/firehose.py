@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -42,7 +43,11 @@ def send_pattern(sock: socket.socket, descriptor: int, count: int) -> None:
     sent = 0
     while sent < count:
         offset = sent % BLOCK
-        sent += os.sendfile(sock.fileno(), descriptor, offset, min(BLOCK - offset, count - sent))
+        try:
+            sent += os.sendfile(sock.fileno(), descriptor, offset, min(BLOCK - offset, count - sent))
+        except BlockingIOError:  # a socket with a time-out: it waits for room here
+            if not select.select([], [sock], [], sock.gettimeout())[1]:
+                raise TimeoutError("the receiver takes nothing") from None
 
 
 def read_pattern(sock: socket.socket, count: int, before: bytes = b"") -> None:
