@@ -294,14 +294,19 @@ def parse_date(value: bytes | None, now: WallTime) -> WallTime | None:
     meant.
     `now` settles the century of two-digit years.
     """
-    if value is None:
+    if value is None or len(value) > 40:  # the longest form has 33 bytes
         return None
-    if match := _IMF.match(value):
-        day, month, year, hour, minute, second = match.groups()
-        return _moment(int(year), month, int(day), hour, minute, second)
     if match := _RFC850.match(value):
         day, month, year, hour, minute, second = match.groups()
         return _moment(_full_year(int(year), now), month, int(day), hour, minute, second)
+    return _parse_whole_date(value)
+
+
+@lru_cache(maxsize=4096)  # within a second all responses bear the same Date, and a resource its Last-Modified for long
+def _parse_whole_date(value: bytes) -> WallTime | None:
+    if match := _IMF.match(value):
+        day, month, year, hour, minute, second = match.groups()
+        return _moment(int(year), month, int(day), hour, minute, second)
     if match := _ASCTIME.match(value):
         month, day, hour, minute, second, year = match.groups()
         return _moment(int(year), month, int(day), hour, minute, second)

@@ -79,6 +79,9 @@ def session_ids(request: RequestHead, rules: CacheRules) -> tuple[bytes, ...]:
     names = rules.session_arguments
     if not names or (b";" not in request.path and request.query is None):
         return ()
+    lowered = request.target.lower()
+    if all(name not in lowered for name in names):
+        return ()
     parts = [part for segment in request.path.split(b"/") for part in segment.split(b";")[1:]]
     parts += (request.query or b"").split(b"&")
     return tuple(value for part in parts if (value := _session_argument(part, names)))

@@ -20,6 +20,7 @@ from proxy.http.fields import (
     parse_range,
     parse_vary,
 )
+from proxy.http.forwarding import HOP_BY_HOP, nameable, parse_options
 from proxy.http.message import Fields
 from proxy.http.stored import StoredResponse
 from proxy.policy import key as keys
@@ -43,25 +44,8 @@ if TYPE_CHECKING:
     from proxy.http.message import RequestHead, ResponseHead
     from proxy.http.stored import Body
 
-# Never stored and never replayed (RFC 9111 §3.1, RFC 9110 §7.6.1). Age is told anew, Content-Length is the writer's.
-UNSTORED = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-        b"trailer",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"proxy-authorization",
-        b"age",
-        b"content-length",
-    }
-)
-# What a cache lives by cannot be named away by Connection.
-KEPT = frozenset({b"cache-control", b"date", b"expires", b"vary", b"etag", b"last-modified", b"set-cookie"})
+# Never stored and never replayed (RFC 9111 §3.1). Age is told anew, Content-Length is the writer's.
+UNSTORED = HOP_BY_HOP | {b"age", b"content-length"}
 
 # Final statuses of RFC 9110 whose caching rules are implemented here, for must-understand (RFC 9111 §5.2.2.3).
 UNDERSTOOD = frozenset(
@@ -135,6 +119,8 @@ def decide_store(
     refusal = _refused_by_request(request, response, govern.control, rules) or _refused_by_response(
         response, govern.control, rules
     )
+    if refusal is None and _says_nothing(response, govern.control, rules):
+        refusal = Reason.NOT_STORED_NOTHING_SAID
     if refusal is not None:
         return _refuse(refusal, request, response)
     fields = storable_fields(response.fields, govern.control, rules)
@@ -300,6 +286,15 @@ def _refused_by_freshness(
     return None
 
 
+_SPEAKING = frozenset({b"expires", b"etag", b"last-modified"})
+
+
+def _says_nothing(response: ResponseHead, control: CacheControl, rules: CacheRules) -> bool:
+    """The short way for most dynamic pages: no lifetime, no validator, and no rule that could give one."""
+    silent = not control.explicit and rules.ttl is None and not rules.status_ttl
+    return silent and _SPEAKING.isdisjoint(response.fields.names())
+
+
 def _is_error(status: int) -> bool:
     """An error that the request may have caused by itself: it must not answer for others unless the origin says so
     clearly.
@@ -336,12 +331,18 @@ def _session_is_told(request: RequestHead, fields: Fields, rules: CacheRules) ->
     """
     if not rules.session_arguments:
         return False
-    told = [value for name, value in fields.lines if name.lower() != b"set-cookie"]
-    marks = [mark + name + b"=" for name in rules.session_arguments for mark in (b";", b"?", b"&")]
+    told = b"\n".join([value for name, value in fields.lines if len(name) != 10 or name.lower() != b"set-cookie"])
     ids = keys.session_ids(request, rules)
-    return any(mark in value.lower() for value in told for mark in marks) or any(
-        one in value for value in told for one in ids
-    )
+    if any(one in told for one in ids):
+        return True
+    told = told.lower()
+    for name in rules.session_arguments:
+        at = told.find(name + b"=")
+        while at >= 0:
+            if told[at - 1 : at] in {b";", b"?", b"&"}:
+                return True
+            at = told.find(name + b"=", at + 1)
+    return False
 
 
 def _is_consistent_part(request: RequestHead, response: ResponseHead) -> bool:
@@ -361,9 +362,8 @@ def _is_consistent_part(request: RequestHead, response: ResponseHead) -> bool:
 def storable_fields(fields: Fields, control: CacheControl, rules: CacheRules) -> Fields:
     """The response's fields less those never stored, those that are private, and those that a rule leaves out."""
     drop = UNSTORED | control.private_fields
-    for value in fields.all(b"connection"):
-        named = {name.strip(b" \t").lower() for name in value.split(b",")}
-        drop |= {name for name in named if name not in KEPT and not name.startswith(b"content-")}
+    if b"connection" in fields:
+        drop |= nameable(parse_options(fields.all(b"connection")))
     if rules.ignore_cookies:
         drop |= {b"set-cookie"}
     return fields.without(drop)
