@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from config.units import MonoTime, Seconds, WallTime
     from proxy.http.fields import CacheControl
-    from proxy.http.message import RequestHead, ResponseHead
+    from proxy.http.message import Line, RequestHead, ResponseHead
     from proxy.http.stored import Body
 
 # Never stored and never replayed (RFC 9111 §3.1). Age is told anew, Content-Length is the writer's.
@@ -367,6 +367,21 @@ def storable_fields(fields: Fields, control: CacheControl, rules: CacheRules) ->
     if rules.ignore_cookies:
         drop |= {b"set-cookie"}
     return fields.without(drop)
+
+
+def for_the_asker(response: ResponseHead, store: Store, rules: CacheRules) -> tuple[Line, ...]:
+    """Lines of the response that its own request gets beside those stored: Age, private fields, a cookie left out of
+    the store.
+    """
+    stored = store.head.fields
+    alone = store.control.private_fields | {b"age", b"set-cookie"}
+    if rules.ignore_cookies:
+        alone -= {b"set-cookie"}
+    return tuple(
+        (name, value)
+        for name, value in response.fields.lines
+        if (key := name.lower()) in alone and key not in stored and key not in HOP_BY_HOP
+    )
 
 
 def _varying(response: ResponseHead, variants: Sequence[StoredResponse]) -> tuple[bytes, ...] | None:

@@ -50,18 +50,22 @@ def conditional_fields(request: RequestHead, stored: StoredResponse | Sequence[S
         lines.append((b"If-None-Match", b", ".join(tags + _foreign_tags(request, candidates))))
     else:
         lines += [line for line in own if line[0].lower() == b"if-none-match"]
-    if len(candidates) == 1 and candidates[0].last_modified is not None:
-        lines.append((b"If-Modified-Since", candidates[0].last_modified))
+    only = candidates[0]
+    if len(candidates) == 1 and only.last_modified is not None and keys.matches(only, request):
+        lines.append((b"If-Modified-Since", only.last_modified))
     return tuple(lines)
 
 
 def _validatable(request: RequestHead, candidates: Iterable[StoredResponse]) -> tuple[StoredResponse, ...]:
-    """Those with a validator; that of a stored part says nothing in a request for the whole."""
+    """Those with a validator that means something here: that of a stored part says nothing in a request for the whole,
+    and the date of a variant for other requests nothing at all, as variants are often made at the same time.
+    """
     ranged = b"range" in request.fields
     return tuple(
         one
         for one in candidates
-        if (one.etag is not None or one.last_modified is not None) and (ranged or one.head.status != 206)
+        if (one.etag is not None or (one.last_modified is not None and keys.matches(one, request)))
+        and (ranged or one.head.status != 206)
     )
 
 
@@ -131,7 +135,7 @@ def _identified(request: RequestHead, response: ResponseHead, sent: Sequence[Sto
         return []  # a 304 without tag could be about a tag that only the client knows
     modified = response.fields.get(b"last-modified")
     if modified is not None:
-        return _latest([one for one in sent if one.last_modified == modified])
+        return _latest([one for one in sent if one.last_modified == modified and keys.matches(one, request)])
     # departs: RFC 9111 §4.3.4 wants a stored response without validator here. But many origins leave ETag out of a 304,
     # and where
     # only one stored response was asked about, there is nothing else that it could be about.
@@ -211,13 +215,14 @@ def _updated(old: Fields, news: Fields, rules: CacheRules) -> Fields:
     return Fields(lines)
 
 
-def for_this_client(response: ResponseHead) -> tuple[Line, ...]:
+def for_this_client(response: ResponseHead, rules: CacheRules = storing.DEFAULT_RULES) -> tuple[Line, ...]:
     """Lines of a 304 that go out with the answer it confirmed, but into no store: the upstream's Age, and cookies.
 
     departs: RFC 9111 §3.2 would store a Set-Cookie of a 304 too. It was made for one client at one moment; it reaches
     that one only.
     """
-    return tuple(line for line in response.fields.lines if line[0].lower() in {b"age", b"set-cookie"})
+    alone = {b"age"} if rules.ignore_cookies else {b"age", b"set-cookie"}
+    return tuple(line for line in response.fields.lines if line[0].lower() in alone)
 
 
 def may_keep(stored: StoredResponse) -> bool:

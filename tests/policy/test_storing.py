@@ -278,6 +278,21 @@ def test_all_fields_are_stored_as_they_came():
     assert decided(*fields).head.fields == reply(*fields).fields
 
 
+def test_its_own_request_gets_what_is_not_stored_for_others():
+    """S3, S6, A7."""
+    response = reply(
+        'Cache-Control: max-age=9, private="x-a, upgrade"', "X-A: 1", "Age: 5", "Set-Cookie: a=b", "Upgrade: x"
+    )
+    more = {"request_time": NOW, "response_time": NOW}
+    stripped = storing.decide_store(get(), response, CacheRules(set_cookie="strip"), **more)
+    assert storing.for_the_asker(response, stripped, RULES) == ((b"X-A", b"1"), (b"Age", b"5"), (b"Set-Cookie", b"a=b"))
+    replayed = storing.decide_store(get(), response, RULES, **more)
+    assert storing.for_the_asker(response, replayed, RULES) == ((b"X-A", b"1"), (b"Age", b"5"))
+    ignoring = CacheRules(ignore_cookies=True)
+    without = storing.decide_store(get(), response, ignoring, **more)
+    assert storing.for_the_asker(response, without, ignoring) == ((b"X-A", b"1"), (b"Age", b"5"))
+
+
 @pytest.mark.rfc("9110", "7.6.1")
 def test_the_connections_own_fields_are_not_stored():
     """W2, W3, W5, W6."""

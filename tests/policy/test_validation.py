@@ -84,6 +84,17 @@ def test_several_variants_offer_all_their_tags():
     assert asked(get(), one, two, one) == [("If-None-Match", '"a", "b"')]
 
 
+def test_the_date_of_a_variant_for_other_requests_says_nothing():
+    """K9: variants are often made at the same time, so that only a tag can tell them apart."""
+    german = stored(f"Last-Modified: {LM}", "Vary: Foo", request=get("Foo: de"))
+    assert asked(get("Foo: en"), german) == []
+    assert asked(get("Foo: de"), german) == [("If-Modified-Since", LM)]
+    tagged = stored('ETag: "a"', f"Last-Modified: {LM}", "Vary: Foo", request=get("Foo: de"))
+    assert asked(get("Foo: en"), tagged) == [("If-None-Match", '"a"')]
+    assert decide_304(get("Foo: en"), reply(f"Last-Modified: {LM}", status=304), [tagged]) == FetchAgain()
+    assert decide_304(get("Foo: en"), reply('ETag: "a"', status=304), [tagged]) == Freshen(tagged)
+
+
 def test_the_tag_of_a_part_validates_no_request_for_the_whole():
     """R9."""
     part = stored(
@@ -253,6 +264,7 @@ def test_cookies_and_age_of_a_304_reach_one_client_and_no_store():
     """A7, S6."""
     head = reply("Set-Cookie: JSESSIONID=1", "Age: 5", "ETag: x", status=304)
     assert validation.for_this_client(head) == ((b"Set-Cookie", b"JSESSIONID=1"), (b"Age", b"5"))
+    assert validation.for_this_client(head, CacheRules(ignore_cookies=True)) == ((b"Age", b"5"),)
     one = stored('ETag: "a"')
     assert "set-cookie" not in names(freshened(one, "Set-Cookie: JSESSIONID=1", rules=TOMCAT).head)
 
