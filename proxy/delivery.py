@@ -31,7 +31,10 @@ class Books(Protocol):
     def close_books(self, x: Exchange) -> None: ...
     def fail(self, x: Exchange, failure: Failure) -> None: ...
     def begin_relayed(
-        self, x: Exchange, checked: CheckedResponse, request: Request | None, update: Sequence[StoredResponse]
+        self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay
+    ) -> None: ...
+    def relay_whole(
+        self, x: Exchange, checked: CheckedResponse, body: bytes, request: Request | None, relay: Relay
     ) -> None: ...
 
 
@@ -121,13 +124,14 @@ class Delivery:
 class Relay:
     """An answer that is not stored, on its way from origin to client."""
 
-    __slots__ = ("_books", "_started", "request", "update", "x")
+    __slots__ = ("_books", "_started", "request", "storable", "update", "x")
 
     def __init__(self, books: Books, x: Exchange) -> None:
         self._books = books
         self._started = False
         self.x = x
         self.request: Request | None = None
+        self.storable = False  # the answer was not expected to be storable, and may be all the same
         self.update: Sequence[StoredResponse] = ()  # stored responses that this answer may tell something of (HEAD)
         x.producer = self
 
@@ -138,7 +142,7 @@ class Relay:
 
     def upstream_head(self, checked: CheckedResponse) -> None:
         self._started = True
-        self._books.begin_relayed(self.x, checked, self.request, self.update)
+        self._books.begin_relayed(self.x, checked, self.request, self)
 
     def upstream_data(self, chunk: bytes) -> None:
         x = self.x
@@ -154,6 +158,13 @@ class Relay:
         if not x.done:
             self._books.close_books(x)
             x.writer.end()
+
+    def upstream_whole(self, checked: CheckedResponse, body: bytes) -> None:
+        """As head, data and end, in one write."""
+        self._started = True
+        request, self.request = self.request, None
+        if not self.x.done:
+            self._books.relay_whole(self.x, checked, body, request, self)
 
     def upstream_failed(self, failure: Failure) -> None:
         self.request = None

@@ -6,7 +6,7 @@ protocols in server/ (towards clients) and upstream/ (towards origins), so that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from config.schema import Ejection, Health, Timeouts
     from config.units import MonoTime, WallTime
     from proxy.errors import Failure
-    from proxy.http.forwarding import ForwardTemplate, Hop
+    from proxy.http.forwarding import Hop
     from proxy.http.message import RequestHead, ResponseHead
     from proxy.http.stored import StoredResponse
     from proxy.plan import Plan
@@ -48,7 +48,7 @@ class Client:
     scheme: bytes  # b"http" or b"https"
     listener: int = 0  # index of the listening address
     hop: Hop | None = None  # what each of its requests says about it towards origins
-    said: tuple[ForwardTemplate, bytes] | None = None  # the head sent last, for the next request that is equal
+    said: tuple[Plan, bytes] | None = None  # the head sent last, for the next request that is equal
 
 
 NO_BODY = -1  # as a length: the message has no body, and its head says of length what its fields say (HEAD, 204, 304)
@@ -139,14 +139,16 @@ class Origin:
     tls_name: str = ""  # name sent and expected; empty: host
     tls_verify: bool = True
     tls_ca: str = ""
+    address: str = field(init=False, compare=False)  # host:port, worked out once: it is looked at for each request
+    number: int = field(init=False, compare=False)  # its hash, likewise
+
+    def __post_init__(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        object.__setattr__(self, "address", f"{host}:{self.port}")
+        object.__setattr__(self, "number", hash((self.host, self.port)))
 
     def __hash__(self) -> int:
-        return hash((self.host, self.port))  # looked up on each miss: two fields tell origins apart well enough
-
-    @property
-    def address(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return self.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +188,9 @@ class FixedAnswer:
     body: bytes
 
 
-@dataclass(slots=True, eq=False)
 class Exchange:
-    client: Client
-    request: RequestHead
-    body: BodyReader | None
-    writer: ResponseWriter
-    started: MonoTime
-    wall: WallTime
+    """One request with its response. What most exchanges never have stands on the class, so that making one is cheap."""
+
     route: Route | None = None
     key: bytes = b""
     outcome: Outcome = Outcome.MISS
@@ -206,10 +203,30 @@ class Exchange:
     first_byte: MonoTime | None = None  # when the origin's head arrived
     failure: Failure | None = None
     remote: str = ""  # the client as told by trusted hops; equals client.address without them
-    plan: Plan | None = None
     producer: Producer | None = None
     reusable: Reusable | None = None  # set before `whole` where the memo may repeat the answer
     done: bool = False
     site: str = ""  # where `route` is None: the site, and the rule, of a fixed answer or refusal
     rule: str = ""
     response: ResponseHead | None = None  # the final head given to the writer, for the log
+
+    def __init__(
+        self,
+        client: Client,
+        request: RequestHead,
+        body: BodyReader | None,
+        writer: ResponseWriter,
+        started: MonoTime,
+        wall: WallTime,
+        plan: Plan | None = None,
+        **known: object,
+    ) -> None:
+        self.client = client
+        self.request = request
+        self.body = body
+        self.writer = writer
+        self.started = started
+        self.wall = wall
+        self.plan = plan
+        if known:
+            self.__dict__.update(known)

@@ -24,7 +24,7 @@ from proxy.http.pages import error_page, reason_phrase
 from proxy.http.rewriting import rewrite_response
 from proxy.http.stored import Body, BodyState
 from proxy.modes.reverse import is_in
-from proxy.plan import Plan
+from proxy.plan import Plan, Relayed
 from proxy.policy import conditional, freshness, key, reuse, storing, validation
 from proxy.policy.cache_status import NAME, cache_status
 from proxy.policy.reasons import Reason
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from proxy.upstream.pool import Pool
 
 WHOLE = 256 * 2**10  # stored bodies up to this size are written at once; larger ones at the client's pace
+SAYING = storing.UNUSUAL | {b"cache-control", b"pragma"}  # a request without these leaves all to the stored response
+UNSHARED_TIME = 120.0  # seconds for which equal requests are not made to wait for one another (Varnish's hit-for-miss)
 TICK_GUARD = 1e-5  # seconds: sums of times are rounded, and an answer must not outlive its tick
 NOWHERE = RequestHead(b"-", b"http", b"", b"", None, (1, 1), Fields())  # for the log line of what could not be read
 
@@ -130,6 +132,8 @@ class Pipeline:
             bypass = reuse.before_lookup(request, checked.has_body, route.rules)
             plan.bypass = bypass.reason if bypass is not None else None
         plan.key = key.primary_key(request, route.rules)
+        plan.alone = bool(key.session_ids(request, route.rules))
+        plan.plain = request.method == b"GET" and plan.bypass is None and SAYING.isdisjoint(request.fields.names())
 
     # ---- the spine -------------------------------------------------------------------------------------------------------------
 
@@ -147,6 +151,8 @@ class Pipeline:
                 x.body.limit(plan.view.max_body)
             if plan.checked.max_forwards == 0:
                 self._answer_here(x)
+            elif plan.unshared_until > x.started:
+                self._relay(x, Reason.HIT_FOR_MISS, storable=True)
             elif plan.bypass is not None:
                 x.outcome = Outcome.BYPASS
                 self._relay(x, plan.bypass)
@@ -210,6 +216,7 @@ class Pipeline:
             self._relay(x, reason, update=stale)
             return
         alone = not stale and any(name in request.fields for name in validation.REPLACED)
+        alone = alone or (x.plan is not None and x.plan.alone)
         flight = None if alone else self.flights.get(x.key)
         if flight is not None and flight.body is None:
             flight.join(x)
@@ -279,32 +286,14 @@ class Pipeline:
             return
         if head.status in storing.TROUBLE and self._serve_stale(flight, Failure(errors.BAD_RESPONSE, f"status {head.status}")):
             return
-        rules = pattern.route.rules
-        verdict = storing.decide_store(
-            pattern.request,
-            head,
-            rules,
-            request_time=WallTime(flight.wall),
-            response_time=self.wall(now),
-            variants=self.store.peek(flight.key),
-        )
+        verdict = self._judge(pattern, checked, head, flight.wall, now)
         if isinstance(verdict, storing.NoStore):
-            self._outdate(flight, outdates=verdict.outdates)
             self._pass_alone(flight, checked, verdict.reason)
-        elif checked.content_length is not None and checked.content_length > rules.max_object:
-            self._outdate(flight, outdates=True)
-            self._pass_alone(flight, checked, Reason.NOT_STORED_SIZE)
         else:
             self.flights.forget_unshareable(flight.key)
             stored = storing.build_stored(verdict, flight.key, Body(), checked.content_length, now)
-            flight.begin_body(stored, rules.max_object, verdict.session_ids)
+            flight.begin_body(stored, pattern.route.rules.max_object, verdict.session_ids)
             self._serve_flight(flight, stored)
-
-    def _outdate(self, flight: Flight, *, outdates: bool) -> None:
-        """The origin's newest word may not be stored; what it replaces is not served any more either."""
-        if outdates:
-            for old in flight.fallback:
-                self.store.remove(old)
 
     def _serve_flight(self, flight: Flight, stored: StoredResponse) -> None:
         """The leader gets what it asked for; each waiter is judged anew by what came (hardening: re-check before a byte)."""
@@ -333,6 +322,8 @@ class Pipeline:
         self.flights.close(flight)
         if checked.head.status != 304:
             self.flights.remember_unshareable(flight.key)
+            if flight.leader is not None and flight.leader.plan is not None and flight.leader.plan.plain:
+                flight.leader.plan.unshared_until = self.now() + UNSHARED_TIME
         waiters, flight.waiters = flight.waiters, []
         leader, flight.leader = flight.leader, None
         request, flight.request = flight.request, None
@@ -431,53 +422,125 @@ class Pipeline:
     def waiter_gone(self, x: Exchange) -> None:
         self.close_books(x)
 
-    # ---- relay: past the store -------------------------------------------------------------------------------------------------
+    # ---- relay: past the store -----------------------------------------------------------------------------------
 
-    def _relay(self, x: Exchange, reason: Reason, update: Sequence[StoredResponse] = ()) -> None:
-        """To the origin and back, nothing stored."""
+    def _relay(
+        self, x: Exchange, reason: Reason, update: Sequence[StoredResponse] = (), *, storable: bool = False
+    ) -> None:
+        """To the origin and back, nothing stored; but for a `storable` one, whose answer turns out to be good for it."""
         route, plan = x.route, x.plan
         assert route is not None
         assert plan is not None
         x.reason = reason
         relay = Relay(self, x)
-        relay.update = tuple(update)
+        relay.update = update
+        relay.storable = storable
         relay.request = request = Request(
             self.upstreams,
             self.pools[route.pool],
             relay,
             x.request.method,
             self._head_for(x),
-            body=x.body,
-            session=route.session,
-            key=x.key,
-            upgrade=plan.upgrade,
+            x.body,
+            route.session,
+            x.key,
+            plan.upgrade,
         )
         request.start()
 
-    def begin_relayed(self, x: Exchange, checked: CheckedResponse, request: Request | None, update: Sequence[StoredResponse]) -> None:
+    def begin_relayed(self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay) -> None:
         """A head that is not for the store goes out."""
-        now = self.now()
-        x.first_byte = now
+        head = self._relayed(x, checked, request, relay)
+        if head is not None:
+            x.writer.start(head, _length(checked))
+        elif request is not None:
+            self._take_off(x, request).upstream_head(checked)
+
+    def relay_whole(
+        self, x: Exchange, checked: CheckedResponse, body: bytes, request: Request | None, relay: Relay
+    ) -> None:
+        """The same for an answer that has come as a whole."""
+        head = self._relayed(x, checked, request, relay)
+        if head is not None:
+            x.sent = len(body)
+            self.close_books(x)
+            length = _length(checked)
+            x.writer.whole(head, (body,) if body else (), len(body) if length is None else length)
+        elif request is not None:
+            self._take_off(x, request).upstream_whole(checked, body)
+
+    def _take_off(self, x: Exchange, request: Request) -> Flight:
+        """What was relayed may be stored after all: its fetch goes on as a flight that nobody joins."""
+        flight = Flight(self, self.store, x.key, x, started=x.started, wall=x.wall)
+        flight.pattern = x
+        flight.request = request
+        request.receiver = flight
+        x.producer = Waiting(flight, x)
+        if x.plan is not None:
+            x.plan.unshared_until = 0.0
+        return flight
+
+    def _relayed(
+        self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay
+    ) -> ResponseHead | None:
+        """The head as it goes out; None if the answer is one for the store. Equal bytes were judged before."""
+        now = x.first_byte = self.now()
         x.status = checked.head.status
-        x.upstream = _address(request)
-        if x.outcome is not Outcome.BYPASS:
-            x.outcome = Outcome.MISS
+        x.upstream = address = "" if request is None or request.origin is None else request.origin.address
+        plan = x.plan
+        assert plan is not None
+        known = plan.relayed.get(address)
+        if known is not None and known.checked is checked and known.reason is x.reason:
+            x.detail = known.detail
+            x.response = known.head
+            return known.head
+        head = self._received(x, checked, request, now)
+        if relay.storable and not self._is_refused(x, checked, head, now):
+            return None
         if x.request.method not in SAFE:
             self._invalidate(x, checked.head)
-        elif x.request.method == b"HEAD" and update:
-            self._update_by_head(x, checked, update, now)
-        derived = checked.head.derived
-        at = (x.plan, x.reason, x.detail, x.upstream)
-        head = derived.get(at) if derived is not None else None
-        if head is None:
-            received = self._received(x, checked, request, now)
-            member = cache_status(x.reason or Reason.URI_MISS, hit=False, detail=x.detail.token if x.detail else None)
-            head = received.with_fields(received.fields.plus(via_line(received.version, NAME), (b"Cache-Status", member)))
-            if checked.head.derived is None:
-                checked.head.derived = {}
-            checked.head.derived[at] = head
-        assert isinstance(head, ResponseHead)
-        x.writer.start(head, _length(checked))
+        elif relay.update:
+            self._update_by_head(x, checked, relay.update, now)
+        assert x.reason is not None
+        member = cache_status(x.reason, hit=False, detail=x.detail.token if x.detail else None)
+        head = head.with_fields(head.fields.plus(via_line(head.version, NAME), (b"Cache-Status", member)))
+        if b"date" in checked.head.fields and not relay.update:
+            plan.relayed[address] = Relayed(checked, head, x.reason, x.detail)
+        x.response = head
+        return head
+
+    def _is_refused(self, x: Exchange, checked: CheckedResponse, head: ResponseHead, now: MonoTime) -> bool:
+        """As expected, it is not for the store."""
+        verdict = self._judge(x, checked, head, x.wall, now)
+        if isinstance(verdict, storing.Store):
+            return False
+        x.detail = verdict.reason
+        if x.plan is not None:
+            x.plan.unshared_until = now + UNSHARED_TIME
+        return True
+
+    def _judge(
+        self, x: Exchange, checked: CheckedResponse, head: ResponseHead, asked: float, now: MonoTime
+    ) -> storing.Store | storing.NoStore:
+        """RFC 9111 §3, and whether it fits; what an unstorable answer outdates is dropped."""
+        assert x.route is not None
+        rules = x.route.rules
+        variants = self.store.peek(x.key)
+        verdict = storing.decide_store(
+            x.request,
+            head,
+            rules,
+            request_time=WallTime(asked),
+            response_time=self.wall(now),
+            variants=variants,
+        )
+        if isinstance(verdict, storing.Store) and (checked.content_length or 0) > rules.max_object:
+            verdict = storing.NoStore(Reason.NOT_STORED_SIZE, outdates=True)
+        if isinstance(verdict, storing.NoStore) and verdict.outdates:
+            for old in variants:
+                if key.matches(old, x.request):
+                    self.store.remove(old)
+        return verdict
 
     def _invalidate(self, x: Exchange, head: ResponseHead) -> None:
         """An unsafe method has changed something at the origin (RFC 9111 §4.4)."""
@@ -526,17 +589,19 @@ class Pipeline:
 
     # ---- towards the origin ----------------------------------------------------------------------------------------------------
 
-    def _head_for(self, x: Exchange, replace: tuple[Line, ...] = (), drop: frozenset[bytes] = frozenset()) -> Callable[[Origin], bytes]:
-        """The request head for whichever origin is chosen."""
+    def _head_for(self, x: Exchange, replace: tuple[Line, ...] = (), drop: frozenset[bytes] = frozenset()) -> bytes | Callable[[Origin], bytes]:
+        """The request head for whichever origin is chosen; at once where it is known."""
         plan = x.plan
         assert plan is not None
         view = plan.view
         assert view is not None
         client = x.client
+        plain = not replace and not drop
+        if plain and client.said is not None and client.said[0] is plan and not view.rewrite_host:
+            return client.said[1]
         if client.hop is None:
             client.hop = make_hop(client.address, client.scheme, client.local[1])
         hop = client.hop
-        plain = not replace and not drop
 
         def head(origin: Origin) -> bytes:
             host = origin.address.encode() if view.rewrite_host else None
@@ -547,11 +612,9 @@ class Pipeline:
                 template = forward_request(plan.checked, options, trusted=plan.trusted, replace=replace, drop=leave)
                 if plain:
                     plan.templates[host] = template
-            said = client.said
-            if said is not None and said[0] is template:
-                return said[1]
             whole = template.head(hop)
-            client.said = (template, whole)
+            if plain:
+                client.said = (plan, whole)
             return whole
 
         return head

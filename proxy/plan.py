@@ -12,13 +12,24 @@ from typing import TYPE_CHECKING
 from proxy.exchange import Route
 
 if TYPE_CHECKING:
+    from proxy.cache.memo import Answer
     from proxy.errors import Failure
     from proxy.exchange import FixedAnswer
-    from proxy.http.checks import CheckedRequest
+    from proxy.http.checks import CheckedRequest, CheckedResponse
     from proxy.http.forwarding import ForwardTemplate
-    from proxy.http.message import RequestHead
+    from proxy.http.message import RequestHead, ResponseHead
     from proxy.modes.reverse import SiteView
     from proxy.policy.reasons import Reason
+
+
+@dataclass(slots=True, eq=False)
+class Relayed:
+    """What became of one response head to this request, where it may not be stored: the same bytes mean the same again."""
+
+    checked: CheckedResponse
+    head: ResponseHead
+    reason: Reason | None
+    detail: Reason | None
 
 
 @dataclass(slots=True, eq=False)
@@ -32,8 +43,15 @@ class Plan:
     bypass: Reason | None = None  # why the cache is not asked
     upgrade: bytes | None = None  # protocol asked for and permitted
     may_purge: bool = False
+    plain: bool = False  # GET, and nothing in it speaks to the cache
+    alone: bool = False  # its fetch may not be shared before it has come whole: a session id is in the target
     # Heads for plain forwards, made when first needed; by Host, None for the client's own.
     templates: dict[bytes | None, ForwardTemplate] = field(default_factory=dict)
+    # What earlier requests of equal bytes have shown; see cache/memo.py.
+    size: int = 0
+    answer: Answer | None = None
+    unshared_until: float = 0.0  # the loop's time until which its answers are taken for not storable (hit-for-miss)
+    relayed: dict[str, Relayed] = field(default_factory=dict)  # by the origin's address, the last one of each
 
     @property
     def keepable(self) -> bool:

@@ -121,7 +121,7 @@ class Worker:
             via=_pseudonym(settings.runtime),
             spawn=self._spawn,
         )
-        self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, self._wall)
+        self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, self._wall_offset)
         self._expected = loop.time() + EVERY
         self._ticker = loop.call_later(EVERY, self._tick)
 
@@ -341,7 +341,7 @@ class Worker:
         lag = max(0.0, now - self._expected)
         self._expected = now + EVERY
         self._ticker = self._loop.call_later(EVERY, self._tick)
-        self._wall_offset = time.time() - now
+        self._wall_offset = self._front.wall_offset = time.time() - now
         self._observer.flush()
         self._gauges(lag)
 

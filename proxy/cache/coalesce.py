@@ -263,6 +263,16 @@ class Flight:
         for reader in list(self._readers):
             reader.pump()
 
+    def upstream_whole(self, checked: CheckedResponse, body: bytes) -> None:
+        """As head, data and end; the head may have passed the rest on to a relay."""
+        request = self.request
+        assert request is not None
+        self.upstream_head(checked)
+        receiver = request.receiver
+        if body:
+            receiver.upstream_data(body)
+        receiver.upstream_end()
+
     def upstream_failed(self, failure: Failure) -> None:
         self.request = None
         self._unlist()

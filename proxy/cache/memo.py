@@ -1,8 +1,8 @@
-"""From the bytes of a request head to the bytes of its answer: a shortcut, never a second truth.
+"""From the bytes of a request head to what is known of them: the plan, and the ready answer. A shortcut, never a second truth.
 
-Only the spine fills it, with answers it has just given in full from the store. An answer is good until its Age ticks or its stored
-response is no longer fresh, and is forgotten when that response is purged, replaced or evicted. One map per kind of client
-connection (listener, TLS, what access control looks at), because equal bytes mean the same only there.
+Only the spine fills it: with the plan it made of a head, and with answers it has just given in full from the store. An answer is
+good until its Age ticks or its stored response is no longer fresh, and goes when that response is purged, replaced or evicted.
+One map per kind of client connection (listener, TLS, what access control looks at), because equal bytes mean the same only there.
 
 Invariant: an answer in the memo whose `until` has not passed is byte for byte what the spine would send now.
 """
@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING
 
 from cachetools import FIFOCache
 
+from proxy.plan import Plan
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from proxy.http.stored import StoredResponse
     from proxy.observe.observer import Template
 
-OVERHEAD = 400  # bytes of an entry beyond head and answer: objects and map slots, measured with sys.getsizeof
+PLAN_SIZE = 3000  # bytes of a plan beyond its head: parsed fields, forwarded head, objects; measured with tracemalloc
+ANSWER_SIZE = 300  # bytes of an answer's objects beyond what it sends
 COPY_BELOW = 4096  # bodies up to this size are kept joined with their head: one buffer to write
 
 
@@ -27,33 +32,44 @@ class Answer:
     __slots__ = ("parts", "payload", "size", "stored", "template", "until")
 
     def __init__(
-        self, head: bytes, chunks: list[bytes], stored: StoredResponse, until: float, template: Template
+        self, head: bytes, chunks: Sequence[bytes], stored: StoredResponse, until: float, template: Template
     ) -> None:
-        body = sum(map(len, chunks))
-        if body <= COPY_BELOW:
+        if sum(map(len, chunks)) <= COPY_BELOW:
             self.payload = head + b"".join(chunks)
-            self.parts: list[bytes] | None = None
+            self.parts: tuple[bytes, ...] | None = None
+            self.size = len(self.payload) + ANSWER_SIZE
         else:
             self.payload = b""
-            self.parts = [head, *chunks]  # the chunks are the store's own: no copy
-        self.size = len(self.payload) + (len(head) if self.parts else 0)
+            self.parts = (head, *chunks)  # the chunks are the store's own: no copy
+            self.size = len(head) + ANSWER_SIZE
         self.stored = stored
         self.until = until
         self.template = template
 
 
-class Memo(FIFOCache[bytes, Answer]):
-    """Ready answers by request head, bounded in bytes; what it holds beyond the store's own bytes is counted."""
+def _size(plan: Plan) -> int:
+    answer: Answer | None = plan.answer
+    return plan.size if answer is None else plan.size + answer.size
+
+
+class Memo(FIFOCache[bytes, Plan]):
+    """Plans and answers by request head, bounded in bytes."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(most, getsizeof=lambda answer: answer.size)
+        super().__init__(most, getsizeof=_size)
 
-    def remember(self, head: bytes, answer: Answer) -> None:
-        """The answer for exactly these bytes; one that is too large for the memo is left out."""
-        answer.size += 2 * len(head) + OVERHEAD
-        if answer.size > self.maxsize // 4:
+    def remember_plan(self, head: bytes, plan: Plan) -> None:
+        """The plan for exactly these bytes; one that is too large is left out."""
+        plan.size = 3 * len(head) + PLAN_SIZE
+        if plan.size <= self.maxsize // 4:
+            self[head] = plan
+
+    def remember_answer(self, head: bytes, plan: Plan, answer: Answer) -> None:
+        """The answer goes with its plan; its stored response knows of it, so that it can be forgotten with that."""
+        if plan.size == 0 or plan.size + answer.size > self.maxsize // 4:
             return
-        self[head] = answer
+        plan.answer = answer
+        self[head] = plan
         stored = answer.stored
         if stored.memos is None:
             stored.memos = {head}
@@ -61,14 +77,16 @@ class Memo(FIFOCache[bytes, Answer]):
             stored.memos.add(head)
 
     def forget(self, stored: StoredResponse) -> None:
-        """No answer comes from this stored response any more."""
+        """No answer comes from this stored response any more; the plans stay."""
         for head in stored.memos or ():
-            answer = self.pop(head, None)
-            if answer is not None and answer.stored is not stored:
-                self[head] = answer
+            plan = self.get(head)
+            if plan is not None and plan.answer is not None and plan.answer.stored is stored:
+                plan.answer = None
+                self[head] = plan
 
-    def popitem(self) -> tuple[bytes, Answer]:
-        head, answer = super().popitem()
-        if answer.stored.memos is not None:
+    def popitem(self) -> tuple[bytes, Plan]:
+        head, plan = super().popitem()
+        answer, plan.answer = plan.answer, None
+        if answer is not None and answer.stored.memos is not None:
             answer.stored.memos.discard(head)
-        return head, answer
+        return head, plan

@@ -21,21 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from config.schema import Limits
-    from config.units import Listen, WallTime
+    from config.units import Listen
     from proxy.cache.store import Store
     from proxy.http.checks import CheckedRequest, Mode
     from proxy.http.stored import StoredResponse
     from proxy.modes.reverse import SiteView
     from proxy.observe.observer import Observer
     from proxy.pipeline import Pipeline
-    from proxy.plan import Plan
     from proxy.server.protocol import ClientConnection
     from proxy.wheel import Wheel
 
-PLANS = 4096  # plans kept per kind of connection
 LONGEST_KEPT_HEAD = 8192  # bytes; longer heads are rare and take the long way
 MEMO_SHARE = 16  # the memos' part of the cache's memory is one in so many
-Kind = tuple[frozenset[str], Memo, FIFOCache[bytes, "Plan"]]
+Kind = tuple[frozenset[str], Memo]
 
 
 class Door:
@@ -81,14 +79,14 @@ class Front:
         store: Store,
         observer: Observer,
         wheel: Wheel,
-        wall: Callable[[float], WallTime],
+        wall_offset: float,
     ) -> None:
         self.loop = loop
         self.pipeline = pipeline
         self.store = store
         self.observer = observer
         self.wheel = wheel
-        self.wall = wall
+        self.wall_offset = wall_offset  # wall time less the loop's
         self.now: Callable[[], float] = loop.time
         self.longest_kept_head = LONGEST_KEPT_HEAD
         self.memo_allowed = True
@@ -128,7 +126,7 @@ class Front:
     # ---- kinds of connections --------------------------------------------------------------------------------------------------
 
     def kind_of(self, door: Door, address: str) -> Kind:
-        """(sites that trust this client, memo, plans): equal for connections on which equal bytes mean the same."""
+        """(sites that trust this client, memo): equal for connections on which equal bytes mean the same."""
         at = (door.index, address)
         trusted = self._trust.get(at)
         if trusted is None:
@@ -137,19 +135,19 @@ class Front:
         kind = self._kinds.get((door.index, trusted))
         if kind is None:
             memo = Memo(max(2**20, self.store.limit // MEMO_SHARE))
-            kind = self._kinds[(door.index, trusted)] = (trusted, memo, FIFOCache(PLANS))
+            kind = self._kinds[(door.index, trusted)] = (trusted, memo)
         return kind
 
     def forget(self, stored: StoredResponse) -> None:
         """The store has let go of it: no memo answers with it any more."""
         if stored.memos:
-            for _, memo, _ in self._kinds.values():
+            for _, memo in self._kinds.values():
                 memo.forget(stored)
             stored.memos = None
 
     @property
     def memo_entries(self) -> int:
-        return sum(len(memo) for _, memo, _ in self._kinds.values())
+        return sum(len(memo) for _, memo in self._kinds.values())
 
     # ---- who is connected ------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from proxy.http.serialise import response_bytes
 from proxy.server.body import RawBody, RequestBody
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import Sequence
 
     from proxy.cache.memo import Memo
     from proxy.exchange import BodyReader
@@ -68,7 +68,6 @@ class ClientConnection(asyncio.Protocol):
         "_lingered",
         "_measured",
         "_memo",
-        "_plans",
         "_quick",
         "_raw",
         "_reading_paused",
@@ -94,7 +93,6 @@ class ClientConnection(asyncio.Protocol):
         self.limit = inf
         self.trusted: frozenset[str] = frozenset()
         self._memo: Memo = None  # type: ignore[assignment]  # likewise
-        self._plans: MutableMapping[bytes, Plan] = {}
         self._buffer = bytearray()
         self._scanned = 0
         self._exchange: Exchange | None = None
@@ -132,7 +130,7 @@ class ClientConnection(asyncio.Protocol):
         self.limit = now + front.limits.keepalive
         self.deadline = min(self.limit, now + STEP)
         front.wheel.watch(self)
-        self.trusted, self._memo, self._plans = front.kind_of(self.door, address)
+        self.trusted, self._memo = front.kind_of(self.door, address)
         self._quick = True
         if not front.opened(self):
             self._quick = False
@@ -174,18 +172,17 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._quick:
             try:
-                answer = self._memo[data]
+                plan = self._memo[data]
             except KeyError:
                 pass
             else:
-                front = self._front
-                now = front.now()
-                if now < answer.until:
-                    self._repeat(answer, now)
-                    return
-            plan = self._plans.get(data)
-            if plan is not None:
-                self._begin(data, plan.checked, plan)
+                answer = plan.answer
+                if answer is not None:
+                    now = self._front.now()
+                    if now < answer.until:
+                        self._repeat(answer, now)
+                        return
+                self._begin(data, plan)
                 return
         self._receive(data)
 
@@ -272,11 +269,12 @@ class ClientConnection(asyncio.Protocol):
         raw = bytes(memoryview(buffer)[: end + 4])
         del buffer[: end + 4]
         self._scanned = 0
-        plan = self._plans.get(raw)
-        if plan is not None:
-            self._begin(raw, plan.checked, plan)
-        else:
+        try:
+            plan = self._memo[raw]
+        except KeyError:
             self._begin_new(raw)
+        else:
+            self._begin(raw, plan)
         return True
 
     def _skip_empty_lines(self) -> None:
@@ -315,8 +313,8 @@ class ClientConnection(asyncio.Protocol):
             self._measured = (front.now(), 0)
         plan = front.pipeline.plan(checked, self.client, self.trusted)
         if self._body is None and len(raw) <= front.longest_kept_head and plan.keepable:
-            self._plans[raw] = plan
-        self._begin(raw, checked, plan)
+            self._memo.remember_plan(raw, plan)
+        self._begin(raw, plan)
 
     def _parse(self, raw: bytes) -> tuple[CheckedRequest, ChunkedBody | None]:
         front = self._front
@@ -329,35 +327,30 @@ class ClientConnection(asyncio.Protocol):
             front.keep_parser(parser)  # it has seen one whole message and stands at the start of another
         return checked, None
 
-    def _begin(self, raw: bytes, checked: CheckedRequest, plan: Plan) -> None:
+    def _begin(self, raw: bytes, plan: Plan) -> None:
         """An exchange starts; it may be over before this returns."""
         front = self._front
+        checked = plan.checked
+        head = checked.head
         now = front.now()
         self.limit = inf
-        self._quick = False
-        self._started = self._chunked = self._until_close = False
+        self._quick = self._started = self._chunked = self._until_close = False
         self._checked = checked
         self._keep = checked.keep_alive and not front.draining
-        self._head_only = checked.head.method == b"HEAD"
-        self._raw = raw if self._keep and self._body is None and checked.head.version == (1, 1) else None
-        x = Exchange(
-            client=self.client,
-            request=plan.request,
-            body=self._body,
-            writer=self,
-            started=now,  # type: ignore[arg-type]  # the loop's clock is MonoTime
-            wall=front.wall(now),
-            plan=plan,
-        )
+        self._head_only = head.method == b"HEAD"
+        self._raw = raw if self._keep and self._body is None and head.version == (1, 1) else None
+        x = Exchange(self.client, plan.request, self._body, self, now, front.wall_offset + now, plan)  # type: ignore[arg-type]  # the loop's clock is MonoTime
         self._exchange = x
         body = self._body
-        if body is not None and self._buffer:
-            data = bytes(self._buffer)
-            self._buffer.clear()
-            self._buffer += body.feed(data)
-        if self._exchange is x and not self._closing:
+        if body is not None:
+            if self._buffer:
+                data = bytes(self._buffer)
+                self._buffer.clear()
+                self._buffer += body.feed(data)
+            if self._exchange is not x or self._closing:
+                return
             self._touch_body()
-            front.pipeline.begin(x)
+        front.pipeline.begin(x)
 
     def _touch_body(self) -> None:
         body = self._body
@@ -481,10 +474,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _remember(self, x: Exchange, raw: bytes, frame: bytes, chunks: Sequence[bytes]) -> None:
         assert x.reusable is not None
+        assert x.plan is not None
         front = self._front
-        if front.memo_allowed and len(raw) <= front.longest_kept_head:
-            template = front.observer.template(x)
-            self._memo.remember(raw, Answer(frame, list(chunks), x.reusable.stored, x.reusable.until, template))
+        if front.memo_allowed:
+            answer = Answer(frame, chunks, x.reusable.stored, x.reusable.until, front.observer.template(x))
+            self._memo.remember_answer(raw, x.plan, answer)
 
     def last(self) -> None:
         self._keep = False
@@ -583,7 +577,7 @@ class ClientConnection(asyncio.Protocol):
         self.door = door
         self.client.listener = door.index
         self.client.said = None
-        self.trusted, self._memo, self._plans = self._front.kind_of(door, self.client.address)
+        self.trusted, self._memo = self._front.kind_of(door, self.client.address)
 
     @property
     def evictable(self) -> bool:

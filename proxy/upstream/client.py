@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from math import inf
 from random import random
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,9 +24,9 @@ from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.health import Evidence, evidence_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, MutableMapping, Sequence
 
-    from config.schema import Limits, Timeouts
+    from config.schema import Limits
     from config.units import MonoTime
     from proxy.exchange import BodyReader, Origin
     from proxy.http.checks import CheckedResponse
@@ -46,6 +47,9 @@ class Receiver(Protocol):
     def upstream_head(self, checked: CheckedResponse) -> None: ...
     def upstream_data(self, chunk: bytes) -> None: ...
     def upstream_end(self) -> None: ...
+    def upstream_whole(self, checked: CheckedResponse, body: bytes) -> None:
+        """head, data and end at once."""
+
     def upstream_failed(self, failure: Failure) -> None: ...
     def upstream_upgraded(self, checked: CheckedResponse, connection: UpstreamConnection, tail: bytes) -> None: ...
 
@@ -70,7 +74,8 @@ class Upstreams:
         self.context = context
         self.changed = changed
         self.now: Callable[[], float] = loop.time
-        self.heads: MutableMapping[tuple[bytes, bool], CheckedResponse] = FIFOCache(MEMO_HEADS)
+        self.heads: MutableMapping[bytes, CheckedResponse] = FIFOCache(MEMO_HEADS)
+        self.head_heads: MutableMapping[bytes, CheckedResponse] = FIFOCache(MEMO_HEADS)
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
         self._all: set[UpstreamConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,7 +115,7 @@ class Upstreams:
         sock = await self.resolver.connect(origin, timeout)
         context = self.context(origin)
         name = (origin.tls_name or origin.host) if context is not None else None
-        connection = UpstreamConnection(self, origin)
+        connection = UpstreamConnection(self, origin, self._idle.setdefault(origin, []))
         try:
             await self.loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
         except ssl.SSLError as problem:
@@ -118,6 +123,7 @@ class Upstreams:
         except OSError as problem:
             raise Failure(errors.CONNECT_ERROR, f"{origin.address}: {problem.strerror or problem}") from problem
         self._all.add(connection)
+        connection.shelf = self._idle.setdefault(origin, connection.shelf)  # emptied and forgotten meanwhile, perhaps
         return connection
 
     def released(self, connection: UpstreamConnection) -> None:
@@ -126,20 +132,16 @@ class Upstreams:
             connection.close()
             return
         connection.limit = self.now() + self.limits.pool_idle
-        idle = self._idle.get(connection.origin)
-        if idle is None:
-            self._idle[connection.origin] = [connection]
-        else:
-            idle.append(connection)
+        connection.shelf.append(connection)
 
     def lost(self, connection: UpstreamConnection) -> None:
         self._all.discard(connection)
         self.wheel.forget(connection)
-        idle = self._idle.get(connection.origin)
-        if idle is not None and connection in idle:
-            idle.remove(connection)
-            if not idle:
-                del self._idle[connection.origin]
+        shelf = connection.shelf
+        if connection in shelf:
+            shelf.remove(connection)
+        if not shelf and self._idle.get(connection.origin) is shelf:
+            del self._idle[connection.origin]
 
     def retain(self, origins: set[Origin]) -> None:
         """After a reload: kept connections to origins that are no longer configured are closed."""
@@ -166,27 +168,14 @@ class Upstreams:
 class Request:
     """One request on its way: an origin is chosen, a connection taken, and once more where the table of errors allows it."""
 
-    __slots__ = (
-        "_answered",
-        "_body",
-        "_fresh",
-        "_head",
-        "_key",
-        "_pool",
-        "_session",
-        "_timeouts",
-        "_tried",
-        "_upstreams",
-        "_whole",
-        "connecting",
-        "connection",
-        "idempotent",
-        "method",
-        "origin",
-        "receiver",
-        "repeats",
-        "upgrade",
-    )
+    connection: UpstreamConnection | None = None
+    connecting: asyncio.Task[None] | None = None
+    origin: Origin | None = None
+    repeats: int = 0
+    _answered = False
+    _fresh = False  # a kept connection has failed: the next try makes its own
+    _whole = inf
+    _tried: Sequence[Origin] = ()
 
     def __init__(
         self,
@@ -194,37 +183,28 @@ class Request:
         pool: Pool,
         receiver: Receiver,
         method: bytes,
-        head: Callable[[Origin], bytes],
-        *,
+        head: bytes | Callable[[Origin], bytes],
         body: BodyReader | None = None,
         session: str | None = None,
         key: bytes = b"",
         upgrade: bytes | None = None,
     ) -> None:
+        """`head` is the request's head, or made for the origin once that is chosen."""
         self._upstreams = upstreams
         self._pool = pool
         self.receiver = receiver
+        self.method = method
         self._head = head
         self._body = body
         self._session = session
         self._key = key
-        self._timeouts: Timeouts = pool.spec.timeouts
-        self._tried: list[Origin] = []
-        self._fresh = False  # a kept connection has failed: the next try makes its own
-        self._answered = False
-        self._whole = float("inf")
-        self.method = method
         self.upgrade = upgrade
-        self.idempotent = body is None and upgrade is None and method in SAFE
-        self.repeats = 0
-        self.origin: Origin | None = None
-        self.connection: UpstreamConnection | None = None
-        self.connecting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Sends the request; everything else comes through the receiver, possibly before this returns."""
-        if self._timeouts.whole:
-            self._whole = self._upstreams.now() + self._timeouts.whole
+        whole = self._pool.spec.timeouts.whole
+        if whole:
+            self._whole = self._upstreams.now() + whole
         self._try()
 
     def _try(self) -> None:
@@ -243,7 +223,7 @@ class Request:
             upstreams.changed(change)
         connection = None if self._fresh else upstreams.take(origin)
         if connection is None:
-            upstreams.connect(origin, self._timeouts.connect, self)
+            upstreams.connect(origin, pool.spec.timeouts.connect, self)
         else:
             self._send(connection)
 
@@ -258,8 +238,11 @@ class Request:
 
     def _send(self, connection: UpstreamConnection) -> None:
         self.connection = connection
-        assert self.origin is not None
-        connection.send(self, self._head(self.origin), self._body, self._timeouts, self._whole)
+        head = self._head
+        if not isinstance(head, bytes):
+            assert self.origin is not None
+            head = head(self.origin)
+        connection.send(self, head, self._body, self._pool.spec.timeouts, self._whole)
 
     # ---- what the connection says ----------------------------------------------------------------------------------------------
 
@@ -278,6 +261,11 @@ class Request:
         self.connection = None
         self._finished(Evidence.GOOD)
         self.receiver.upstream_end()
+
+    def upstream_whole(self, checked: CheckedResponse, body: bytes) -> None:
+        self.connection = None
+        self._finished(Evidence.GOOD)
+        self.receiver.upstream_whole(checked, body)
 
     def upstream_upgraded(self, checked: CheckedResponse, tail: bytes) -> None:
         assert self.connection is not None
@@ -298,7 +286,7 @@ class Request:
         if raced:
             self._fresh = True  # the origin is well: its idle connection had just been closed (RFC 9112 §9.5)
         elif self.origin is not None:
-            self._tried.append(self.origin)
+            self._tried = (*self._tried, self.origin)
         self._try()
 
     def _may_repeat(self, failure: Failure) -> bool:
@@ -308,9 +296,13 @@ class Request:
             case Retry.ALWAYS:
                 return len(self._tried) + 1 < MOST_TRIES and len(self._pool.spec.origins) > len(self._tried) + 1
             case Retry.IF_SAFE:
-                return self.idempotent and self.repeats == 0
+                return self._is_repeatable and self.repeats == 0
             case Retry.NEVER:
                 return False
+
+    @property
+    def _is_repeatable(self) -> bool:
+        return self._body is None and self.upgrade is None and self.method in SAFE
 
     def _finished(self, evidence: Evidence) -> None:
         assert self.origin is not None

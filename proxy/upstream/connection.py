@@ -56,6 +56,9 @@ class Call(Protocol):
     def upstream_head(self, checked: CheckedResponse) -> None: ...
     def upstream_data(self, chunk: bytes) -> None: ...
     def upstream_end(self) -> None: ...
+    def upstream_whole(self, checked: CheckedResponse, body: bytes) -> None:
+        """head, data and end at once."""
+
     def upstream_failed(self, failure: Failure) -> None: ...
     def upstream_upgraded(self, checked: CheckedResponse, tail: bytes) -> None: ...
 
@@ -66,7 +69,8 @@ class Home(Protocol):
     loop: asyncio.AbstractEventLoop
     owner: BaseProtocol  # what the C parsers want to belong to; never asked to pause
     limits: Limits
-    heads: MutableMapping[tuple[bytes, bool], CheckedResponse]  # memo: (raw head, HEAD or not) -> checked head
+    heads: MutableMapping[bytes, CheckedResponse]  # memo of response heads by their bytes
+    head_heads: MutableMapping[bytes, CheckedResponse]  # likewise, of answers to HEAD
     now: Callable[[], float]
     wheel: Wheel
 
@@ -95,14 +99,16 @@ class UpstreamConnection(asyncio.Protocol):
         "limit",
         "origin",
         "served",
+        "shelf",
         "state",
         "transport",
         "whole",
     )
 
-    def __init__(self, home: Home, origin: Origin) -> None:
+    def __init__(self, home: Home, origin: Origin, shelf: list[UpstreamConnection]) -> None:
         self.home = home
         self.origin = origin
+        self.shelf = shelf  # where it waits for its next request, beside its like
         self.transport: asyncio.Transport | None = None
         self.call: Call | None = None
         self.state = State.IDLE
@@ -262,18 +268,18 @@ class UpstreamConnection(asyncio.Protocol):
                 return
 
     def _check_head(self, raw: bytes, call: Call) -> CheckedResponse:
-        heads = self.home.heads
-        key = (raw, call.method == b"HEAD")
-        checked = heads.get(key)
-        if checked is not None:
-            return checked
+        heads = self.home.head_heads if call.method == b"HEAD" else self.home.heads
+        try:
+            return heads[raw]
+        except KeyError:
+            pass
         if len(raw) > self.home.limits.response_head:
             raise Failure(errors.RESPONSE_HEAD_TOO_LARGE, f"{len(raw)} bytes")
         home = self.home
         message = parsers.parse_response_head(parsers.make_response_head_parser(home.owner, home.loop, home.limits), raw)
         checked = checks.check_response(message, raw, request_method=call.method, limits=home.limits, upgrade=call.upgrade)
         if len(raw) <= 4096 and checked.upgrade is None:
-            heads[key] = checked
+            heads[raw] = checked
         return checked
 
     def _interim_received(self, call: Call, checked: CheckedResponse, size: int) -> None:
@@ -311,16 +317,16 @@ class UpstreamConnection(asyncio.Protocol):
                 self._remaining = checked.content_length
                 self.state = State.COUNTED
             case Framing.NONE:
-                self.state = State.COUNTED
+                self.state = State.COUNTED  # of no bytes
             case unreachable:
                 assert_never(unreachable)
+        if self.state is State.COUNTED and len(rest) == self._remaining:  # all of it is here: most answers are small
+            self._whole(call, checked, rest)
+            return
         call.upstream_head(checked)
         if self.call is not call:  # the call let go of us on seeing the head
             return
-        if self.state is State.COUNTED and self._remaining == 0:
-            self._keep = self._keep and not rest
-            self._complete(call)
-        elif rest:
+        if rest:
             self.data_received(rest)
 
     def _open_chunked(self, raw: bytes) -> None:
@@ -346,15 +352,22 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _complete(self, call: Call) -> None:
         """The response ended as announced: the connection is free before the call hears of it."""
-        self.call = None
-        self._chunks = None
+        self._free()
+        call.upstream_end()
+
+    def _whole(self, call: Call, checked: CheckedResponse, body: bytes) -> None:
+        """The same for a response that came at once."""
+        self._free()
+        call.upstream_whole(checked, body)
+
+    def _free(self) -> None:
+        self.call = self._chunks = None
         self.served += 1
         if self._keep and self._sent_whole and not self._eof and not self._buffer:
             self.state = State.IDLE
             self.home.released(self)
         else:
             self.close()
-        call.upstream_end()
 
     # ---- ends ------------------------------------------------------------------------------------------------------------------
 
