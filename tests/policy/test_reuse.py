@@ -270,7 +270,6 @@ DIRECTIVES = [
     "must-revalidate",
     "stale-while-revalidate=40",
     "stale-if-error=5",
-    'x="',
     "public",
 ]
 
