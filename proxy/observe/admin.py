@@ -64,6 +64,7 @@ _HEADERS: Final = {
 }
 
 _audit = logging.getLogger("tandem.audit")
+_audit.setLevel(logging.INFO)  # whatever `[log] level` leaves out: each change is told
 _log = logging.getLogger("tandem.admin")
 _PEER: Final = web.RequestKey("peer", Peer)
 _TOKEN: Final = web.RequestKey("token", str)  # its name, never itself
@@ -114,7 +115,8 @@ class AdminService:
     plan's; nothing is changed for a peer without the right to, nor without a line in the audit log.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, index: int, shared: memoryview) -> None:
+        """As proxy/child.py makes every service; what is shared comes again with each Settings."""
         self._plan: _Plan | None = None
         self._prepared: _Plan | None = None
         self._workers: Workers | None = None
@@ -123,7 +125,6 @@ class AdminService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._most_workers = 0  # since the start: counters of workers that are gone still count
-        self._started = time.monotonic()
         self._reads = gate.Rates(*READS)
         self._changes = gate.Rates(*CHANGES)
         self._bad_tokens = gate.Rates(*BAD_TOKENS)
@@ -181,7 +182,10 @@ class AdminService:
         if before is not None:
             for server in before.servers:
                 server.close()
-            await before.prober.stop()
+            try:
+                await before.prober.stop()
+            except Exception:  # noqa: BLE001 - a fault of the old checks must not keep the new ones from starting
+                _log.exception("a check ended by a fault of ours")
         for server in plan.servers:
             await server.start_serving()
         if before is None and self._unix is not None:
@@ -313,9 +317,8 @@ class AdminService:
         return web.Response(text=INDEX)
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        answers = await self._reach.status()
-        living = sum(isinstance(answer, bus.StatusAnswer) for answer in answers.values())
-        text = f"{living} of {len(answers)} workers answer\n"
+        living = await self._reach.count_living()
+        text = f"{living} of {self._reach.count} workers answer\n"
         return web.Response(text=text, status=200 if living else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import blake2b
 from itertools import product
 from mmap import mmap
 from typing import TYPE_CHECKING, Protocol
@@ -147,7 +148,8 @@ _PLACES = _place(METRICS)
 _SITE_PLACES = _place(SITE_METRICS)
 FIXED = sum(map(_width, METRICS))  # slots of METRICS; the sites' blocks follow
 BLOCK = sum(map(_width, SITE_METRICS))
-MAX_SITES = (SLOTS - FIXED) // BLOCK
+MARK = SLOTS - 1  # the slot that tells for which sites the blocks are: `Layout.mark`
+MAX_SITES = (MARK - FIXED) // BLOCK
 
 
 def slot(name: str, **labels: str) -> int:
@@ -170,6 +172,12 @@ class Layout:
     @property
     def used(self) -> int:
         return FIXED + BLOCK * len(self.sites)
+
+    @property
+    def mark(self) -> int:
+        """A digest of the sites in their order; 0 for none, as in a region that is new."""
+        text = "\0".join(self.sites).encode("utf-8", "surrogateescape")
+        return int.from_bytes(blake2b(text, digest_size=8).digest()) if self.sites else 0
 
 
 def layout(sites: Sequence[str] = ()) -> Layout:
@@ -205,15 +213,21 @@ def clear_gauges(slots: memoryview) -> None:
 
 
 def move_sites(slots: memoryview, old: Layout, new: Layout) -> None:
-    """After a reload: sites that stay keep their counters in their new blocks, the others start from zero."""
-    kept = {name: slots[at : at + BLOCK].tolist() for name, at in old.blocks.items() if name in old.sites}
-    nothing = [0] * BLOCK
-    for name in new.sites:
-        at = new.blocks[name]
-        for i, value in enumerate(kept.get(name, nothing)):
-            slots[at + i] = value
-    for i in range(new.used, old.used):
+    """The region counts for the sites of `new` from now on.
+
+    Sites that stay keep their counters in their new blocks, the others start from zero. A process that starts on the
+    region of a predecessor (`old` is empty then) goes on where that one counted for the same sites.
+    """
+    if slots[MARK] == new.mark:
+        return
+    known = old.sites if slots[MARK] == old.mark else ()
+    kept = {name: slots[old.blocks[name] : old.blocks[name] + BLOCK].tolist() for name in known}
+    for i in range(FIXED, SLOTS):
         slots[i] = 0
+    for name in new.sites:
+        for i, value in enumerate(kept.get(name, ()), new.blocks[name]):
+            slots[i] = value
+    slots[MARK] = new.mark
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

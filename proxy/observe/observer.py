@@ -91,6 +91,8 @@ class Observer:
         self._dirty: list[Template] = []
         self.generation = 0
         self._apply(layout, logs, masked)
+        if layout.sites:  # else: made before its configuration is known, and the region says for which sites it counts
+            metrics.move_sites(slots, metrics.layout(), layout)
 
     def _apply(self, layout: metrics.Layout, logs: Sequence[AccessLog], masked: Iterable[bytes]) -> None:
         self._layout = layout

@@ -120,6 +120,12 @@ class Workers:
                 return Applied(name, answer.count)
             return Applied(name, None, answer.reason if isinstance(answer, bus.Failed) else "answered something else")
 
+    async def count_living(self) -> int:
+        """How many workers answer at all."""
+        questions = (self.ask_for(index, bus.Ping(), bus.Pong) for index in range(self.count))
+        answers = await asyncio.gather(*questions, return_exceptions=True)
+        return sum(isinstance(answer, bus.Pong) for answer in answers)
+
     # ---- status ------------------------------------------------------------------------------------------------------
 
     async def status(self) -> dict[str, bus.StatusAnswer | str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Plain = dict[str, Any]
 
 STATE: Final = "state.json"
-WELL: Final = frozenset({"running", "ready", "starting", "draining"})  # states of a process that are no fault
+WELL: Final = frozenset({"running", "starting", "draining", "stopping", "stopped"})  # states that are no fault
 
 
 def read_state(runtime: Path) -> Plain:
@@ -58,7 +58,8 @@ def gather(
         "version": version("tandem-proxy"),
         "generation": settings.generation,
         "digest": settings.digest,
-        "faults": [*_faults(processes, sites), *_troubles(shown)],
+        "faults": [*_faults(processes, sites), *_troubles(shown), *_refused_reload(state)],
+        "reload": state.get("reload"),
         "processes": processes,
         "sites": sites,
         "cache": _cache(settings, regions),
@@ -75,7 +76,7 @@ def _processes(state: Plain, workers: Workers) -> list[Plain]:
         listed.append({"name": "admin", "pid": os.getpid(), "state": "running"})
     for one in listed:
         answer = workers.get(one.get("name", ""))
-        if isinstance(answer, str) and one.get("state") in {"running", "ready"}:
+        if isinstance(answer, str) and one.get("state") == "running":
             one["state"], one["why"] = "silent", answer
         elif isinstance(answer, bus.StatusAnswer) and not one.get("pid"):
             one["pid"] = answer.data.get("pid", 0)
@@ -180,3 +181,10 @@ def _faults(processes: Sequence[Plain], sites: Sequence[Plain]) -> list[str]:
 
 def _troubles(workers: Sequence[Plain]) -> list[str]:
     return [f"{one['name']}: {text}" for one in workers for text in one.get("trouble", ())]
+
+
+def _refused_reload(state: Plain) -> list[str]:
+    reload = state.get("reload")
+    if not isinstance(reload, dict) or reload.get("ok", True):
+        return []
+    return [f"the last reload was refused: {reload.get('reason', '')}"]

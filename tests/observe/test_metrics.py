@@ -157,12 +157,23 @@ def test_a_restarted_process_keeps_counters_and_loses_gauges():
 @given(names, names)
 def test_at_reload_sites_that_stay_keep_their_counts(before, after):
     old, new, slots = metrics.layout(before), metrics.layout(after), fresh()
+    metrics.move_sites(slots, metrics.layout(), old)
     for number, site in enumerate(before, 1):
         slots[old.blocks[site]] = number
     metrics.move_sites(slots, old, new)
     for site in after:
         assert slots[new.blocks[site]] == (before.index(site) + 1 if site in before else 0)
-    assert not any(slots[new.used : metrics.SLOTS].tolist())
+    assert not any(slots[new.used : metrics.MARK].tolist())
+
+
+def test_a_restarted_process_goes_on_counting_for_the_same_sites_and_for_no_others():
+    one, other, slots = metrics.layout(["a", "b"]), metrics.layout(["b", "a"]), fresh()
+    metrics.move_sites(slots, metrics.layout(), one)
+    slots[one.blocks["b"]] = 7
+    metrics.move_sites(slots, metrics.layout(), one)
+    assert slots[one.blocks["b"]] == 7
+    metrics.move_sites(slots, metrics.layout(), other)
+    assert slots[one.blocks["b"]] == slots[other.blocks["b"]] == 0
 
 
 def test_checks_render_as_gauges():

@@ -155,7 +155,7 @@ def test_making_a_template_counts_nothing():
     observer, slots, _ = make("common")
     observer.template(ended())
     observer.flush()
-    assert not any(slots.tolist())
+    assert not any(slots[: metrics.MARK].tolist())
 
 
 def test_dropped_lines_are_counted_at_the_next_flush():
@@ -178,6 +178,15 @@ def test_a_new_configuration_flushes_first_keeps_counters_and_closes_what_is_gon
     assert new.file.data == b"shop\n"
     assert slots[layout.blocks["shop"] + metrics.site_offset("tandem_site_requests_total", outcome="hit")] == 2
     assert template.generation != observer.generation
+
+
+def test_an_observer_made_before_its_configuration_goes_on_where_its_predecessor_counted():
+    first, slots, _ = make()
+    first.finished(ended(), 100.0)
+    second = Observer(slots, metrics.layout(), offset=lambda: OFFSET)
+    second.configure(LAYOUT, [])
+    second.finished(ended(), 100.0)
+    assert slots[LAYOUT.blocks["shop"] + metrics.site_offset("tandem_site_requests_total", outcome="hit")] == 2
 
 
 def test_reopen_and_close_write_what_has_ended_before():
