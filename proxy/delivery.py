@@ -30,6 +30,7 @@ class Books(Protocol):
 
     def close_books(self, x: Exchange) -> None: ...
     def fail(self, x: Exchange, failure: Failure) -> None: ...
+    def interim(self, x: Exchange, head: ResponseHead) -> None: ...
     def begin_relayed(
         self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay
     ) -> None: ...
@@ -138,7 +139,7 @@ class Relay:
     # ---- from the origin -------------------------------------------------------------------------------------------------------
 
     def upstream_interim(self, head: ResponseHead) -> None:
-        self.x.writer.interim(head)
+        self._books.interim(self.x, head)
 
     def upstream_head(self, checked: CheckedResponse) -> None:
         self._started = True

@@ -7,6 +7,7 @@ by the response writer and upstream/client.py. Every path, errors too, ends in `
 
 from __future__ import annotations
 
+import logging
 import secrets
 from typing import TYPE_CHECKING, assert_never
 
@@ -43,11 +44,21 @@ if TYPE_CHECKING:
     from proxy.upstream.client import Upstreams
     from proxy.upstream.pool import Pool
 
+log = logging.getLogger("tandem")
 WHOLE = 256 * 2**10  # stored bodies up to this size are written at once; larger ones at the client's pace
 SAYING = storing.UNUSUAL | {b"cache-control", b"pragma"}  # a request without these leaves all to the stored response
 UNSHARED_TIME = 120.0  # seconds for which equal requests are not made to wait for one another (Varnish's hit-for-miss)
 TICK_GUARD = 1e-5  # seconds: sums of times are rounded, and an answer must not outlive its tick
 NOWHERE = RequestHead(b"-", b"http", b"", b"", None, (1, 1), Fields())  # for the log line of what could not be read
+
+
+class Tally:
+    """What has happened since the worker last took it over into the counters."""
+
+    __slots__ = ("collapsed", "invalidated", "purged")
+
+    def __init__(self) -> None:
+        self.collapsed = self.invalidated = self.purged = 0
 
 
 class Pipeline:
@@ -75,6 +86,8 @@ class Pipeline:
         # Told to the other workers, and answered when all have done it; alone, there is nobody to tell.
         self.purge_elsewhere: Callable[[bytes], Awaitable[int]] | None = None
         self.invalidate_elsewhere: Callable[[bytes], None] | None = None
+        self.tally = Tally()
+        self._told_slow: set[str] = set()
         self.mode: Reverse
         self.pools: Mapping[str, Pool] = {}
 
@@ -100,6 +113,9 @@ class Pipeline:
             request = readdress(head, without_forgeable(head.fields, passing))
         way = self.mode.route(request, client)
         plan = Plan(checked, request, way, view, believed)
+        if believed:
+            told = head.fields.get(b"x-forwarded-proto")
+            plan.public_scheme = told.lower() if told in {b"http", b"https"} else None
         plan.may_purge = view is not None and is_in(client.address, view.purge_from)
         if view is not None:
             refusal = self._refusal(checked, view)
@@ -197,12 +213,13 @@ class Pipeline:
                 self._answer(x, stored)
             case reuse.Revalidate(stored=stored):
                 self._fetch(x, verdict.reason, (stored,))
-            case reuse.Miss():
-                self._fetch(x, verdict.reason, tuple(variants))
+            case reuse.Miss(candidates=candidates):
+                self._fetch(x, verdict.reason, candidates)
             case reuse.Bypass():
                 x.outcome = Outcome.BYPASS
                 self._relay(x, verdict.reason)
-            case reuse.OnlyIfCached():
+            case reuse.OnlyIfCached(because=because):
+                x.reason = because
                 self.fail(x, Failure(errors.NOT_IN_CACHE, "only-if-cached"))
             case unreachable:
                 assert_never(unreachable)
@@ -219,9 +236,11 @@ class Pipeline:
         alone = alone or (x.plan is not None and x.plan.alone)
         flight = None if alone else self.flights.get(x.key)
         if flight is not None and flight.body is None:
+            self.tally.collapsed += 1
             flight.join(x)
             return
         if flight is not None and flight.stored is not None and flight.storing and self._may_follow(x, flight.stored):
+            self.tally.collapsed += 1
             self._follow(x, flight, flight.stored)
             return
         self._fly(x, stale, listed=not alone and flight is None and not self.flights.is_unshareable(x.key))
@@ -267,9 +286,14 @@ class Pipeline:
 
     # ---- what a flight brings --------------------------------------------------------------------------------------------------
 
+    def interim(self, x: Exchange, head: ResponseHead) -> None:
+        """1xx on their way; 100 is for those who wait for it (RFC 9110 §10.1.1, §15.2)."""
+        if head.status != 100 or (x.plan is not None and x.plan.checked.expect_continue):
+            x.writer.interim(head)
+
     def flight_interim(self, flight: Flight, head: ResponseHead) -> None:
-        if flight.leader is not None and head.status != 100:
-            flight.leader.writer.interim(head)
+        if flight.leader is not None:
+            self.interim(flight.leader, head)
 
     def flight_head(self, flight: Flight, checked: CheckedResponse) -> None:
         """The head decides: freshen, store, serve stale, or pass on to the one who asked."""
@@ -293,15 +317,24 @@ class Pipeline:
             self.flights.forget_unshareable(flight.key)
             stored = storing.build_stored(verdict, flight.key, Body(), checked.content_length, now)
             flight.begin_body(stored, pattern.route.rules.max_object, verdict.session_ids)
-            self._serve_flight(flight, stored)
+            if verdict.slow_clock:
+                self._slow_clock(pattern)
+            self._serve_flight(flight, stored, storing.for_the_asker(head, verdict, pattern.route.rules))
 
-    def _serve_flight(self, flight: Flight, stored: StoredResponse) -> None:
-        """The leader gets what it asked for; each waiter is judged anew by what came (hardening: re-check before a byte)."""
+    def _slow_clock(self, x: Exchange) -> None:
+        """Once for each site: an origin whose clock is behind loses its caching by it."""
+        site = x.route.site if x.route is not None else ""
+        if site not in self._told_slow:
+            self._told_slow.add(site)
+            log.warning("site %s: the clock of %s is behind, so its responses count as old; see trust_age", site, x.upstream)
+
+    def _serve_flight(self, flight: Flight, stored: StoredResponse, said: tuple[Line, ...]) -> None:
+        """The leader gets what it asked for, all of it (`said`); each waiter is judged anew by what came (hardening: re-check before a byte)."""
         leader = flight.leader
         for x in flight.everybody():
             if x is leader:
                 x.outcome = Outcome.MISS
-                self._answer(x, stored, flight, fetched=True)
+                self._answer(x, stored, flight, fetched=True, said=said)
             elif self._may_follow(x, stored):
                 self._follow(x, flight, stored)
             else:
@@ -343,6 +376,7 @@ class Pipeline:
         """304: the stored response is good again (RFC 9111 §4.3.4), or it was not ours that was meant."""
         pattern = flight.pattern
         assert pattern is not None
+        assert pattern.route is not None
         self.flights.close(flight)
         asked = pattern.request if flight.leader is not None else None
         match validation.decide_304(pattern.request, head, flight.stale):
@@ -354,7 +388,7 @@ class Pipeline:
                 for x in flight.everybody():
                     x.outcome = Outcome.REVALIDATED
                     if x is leader:
-                        self._answer(x, new, fetched=True, said=validation.for_this_client(head))
+                        self._answer(x, new, fetched=True, said=validation.for_this_client(head, pattern.route.rules))
                     elif self._may_follow(x, new):
                         self._answer(x, new, fetched=True, collapsed=True)
                     else:
@@ -546,11 +580,13 @@ class Pipeline:
         """An unsafe method has changed something at the origin (RFC 9111 §4.4)."""
         assert x.route is not None
         for gone in storing.invalidated(x.request, head, x.route.rules):
-            self.store.purge_key(gone)
+            self.tally.invalidated += self.store.purge_key(gone)
+            if x.route.rules.key_fields:
+                self.tally.invalidated += self.store.purge_prefix(gone + b"\n")
             if self.invalidate_elsewhere is not None:
                 self.invalidate_elsewhere(gone)
         for group in storing.invalidated_groups(x.request, head):
-            self.store.purge_tag(group)
+            self.tally.invalidated += self.store.purge_tag(group)
 
     def _update_by_head(
         self, x: Exchange, checked: CheckedResponse, update: Sequence[StoredResponse], now: MonoTime
@@ -584,7 +620,7 @@ class Pipeline:
             head = head.with_fields(head.fields.plus((b"Date", format_date(self.wall(now)))))
         view = x.plan.view if x.plan is not None else None
         if view is not None and view.rewrite_redirects and request is not None and request.origin is not None:
-            head = rewrite_response(head, request.origin, x.plan.checked.head)  # type: ignore[union-attr]  # view came from it
+            head = rewrite_response(head, request.origin, x.plan.checked.head, x.plan.public_scheme)  # type: ignore[union-attr]  # view came from it
         return head
 
     # ---- towards the origin ----------------------------------------------------------------------------------------------------
@@ -686,7 +722,7 @@ class Pipeline:
         flight: Flight | None,
         now: MonoTime,
     ) -> None:
-        head = _with(head, lines)
+        x.response = head = _with(head, lines)
         x.status = head.status
         body = stored.body
         if x.request.method == b"HEAD":
@@ -710,7 +746,7 @@ class Pipeline:
             delivery.pump()
 
     def _partial(self, x: Exchange, stored: StoredResponse, part: conditional.Partial, lines: tuple[Line, ...], flight: Flight | None) -> None:
-        head = _with(part.head, lines)
+        x.response = head = _with(part.head, lines)
         x.status = head.status
         if len(part.ranges) == 1 and not part.tail:
             first, end = part.ranges[0]
@@ -728,6 +764,7 @@ class Pipeline:
 
     def _short(self, x: Exchange, head: ResponseHead, length: int = NO_BODY) -> None:
         """An answer without body."""
+        x.response = head
         x.status = head.status
         self.close_books(x)
         x.writer.whole(head, (), length)
@@ -735,11 +772,13 @@ class Pipeline:
     def _fixed(self, x: Exchange, way: FixedAnswer) -> None:
         """What a rule answers itself."""
         x.outcome = Outcome.ANSWER
+        x.site, x.rule = way.site, way.rule
         now = self.now()
         lines = (*way.head.fields.lines, (b"Date", format_date(self.wall(now))))
         self._own(x, ResponseHead(way.head.status, way.head.reason or reason_phrase(way.head.status), Fields(lines)), way.body)
 
     def _own(self, x: Exchange, head: ResponseHead, body: bytes) -> None:
+        x.response = head
         x.status = head.status
         bodiless = head.status in {204, 304}
         x.sent = 0 if bodiless or x.request.method == b"HEAD" else len(body)
@@ -775,6 +814,7 @@ class Pipeline:
             self._purged(x, count)
 
     def _purged(self, x: Exchange, count: int) -> None:
+        self.tally.purged += count
         lines = ((b"Date", format_date(self.wall(self.now()))), (b"Content-Type", b"text/plain"), (b"Cache-Control", b"no-store"))
         self._own(x, ResponseHead(200, b"OK", Fields(lines)), b"purged %d\n" % count)
 
@@ -793,11 +833,13 @@ class Pipeline:
             return
         if kind.close:
             x.writer.last()
-        pages = x.plan.view.error_pages if x.plan is not None and x.plan.view is not None else None
+        view = x.plan.view if x.plan is not None else None
+        pages = view.error_pages if view is not None else None
+        if view is not None:
+            x.site = view.name
         head, body = error_page(failure, name=NAME, date=format_date(self.wall(self.now())), pages=pages)
         if x.route is not None:
-            asked = kind.source is Source.UPSTREAM
-            member = cache_status(x.reason or Reason.URI_MISS, hit=not asked and kind is errors.NOT_IN_CACHE, detail=kind.token)
+            member = cache_status(x.reason or Reason.URI_MISS, hit=False, detail=kind.token)
             head = head.with_fields(head.fields.plus((b"Cache-Status", member)))
         self._own(x, head, body)
 

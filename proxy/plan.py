@@ -39,6 +39,7 @@ class Plan:
     way: Route | FixedAnswer | Failure
     view: SiteView | None  # the site; None where no site has the name
     trusted: bool  # the client is a hop in front of the site
+    public_scheme: bytes | None = None  # how the client reached a trusted hop, if that told
     key: bytes = b""  # of the cache; empty where the cache is not asked
     bypass: Reason | None = None  # why the cache is not asked
     upgrade: bytes | None = None  # protocol asked for and permitted

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import resource
 import ssl
@@ -29,7 +30,7 @@ from proxy.server.protocol import ClientConnection
 from proxy.server.tls import Certificate, ServerTls, TlsError, build_contexts, build_origin_context
 from proxy.service import Refused
 from proxy.upstream.client import Upstreams
-from proxy.upstream.health import Verdict
+from proxy.upstream.health import Standing, Verdict
 from proxy.upstream.pool import Pool
 from proxy.upstream.resolve import Resolver
 from proxy.wheel import Drive, Wheel
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from proxy.service import Listener, Settings
     from proxy.upstream.pool import Change
 
+log = logging.getLogger("tandem")
 SHARE_FOR_ORIGINS = 4  # of the descriptors, one in so many is kept for origins and files
 IDLE_GRACE = 0.1  # seconds in which a request that had already arrived is still read, when draining
 
@@ -153,7 +155,9 @@ class Worker:
             if secure:
                 tls[listen] = ServerTls(build_contexts(_certificates([site for site, _ in sites], settings)))
         contexts = {
-            (origin.tls_verify, origin.tls_ca): build_origin_context(verify=origin.tls_verify, ca=origin.tls_ca)
+            (origin.tls_verify, origin.tls_ca): build_origin_context(
+                verify=origin.tls_verify, ca=_in_memory(settings.files[origin.tls_ca]) if origin.tls_ca else ""
+            )
             for spec in mode.pools.values()
             for origin in spec.origins
             if origin.scheme == "https"
@@ -306,6 +310,8 @@ class Worker:
         if done is None:
             done = apply_purge(self._store, message, self._current.mode.cache_rules() if self._current is not None else ())
             self._applied[message.number] = done
+            if not message.dry_run:
+                self._pipeline.tally.purged += done
             while len(self._applied) > 1000:
                 del self._applied[next(iter(self._applied))]
         return done
@@ -356,11 +362,24 @@ class Worker:
         slots[_STORE_ENTRIES] = self._store.entries
         slots[_MEMO_ENTRIES] = self._front.memo_entries
         slots[_LAG] = int(lag * 1e6)
+        slots[_EVICTED] += self._store.evictions - self._evictions
+        self._evictions = self._store.evictions
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """What the objects counted by themselves since the last tick, into the counters."""
+        slots, upstreams, tally = self._slots, self._upstreams, self._pipeline.tally
         accepted, refused = self._front.take_counts()
         slots[_ACCEPTED] += accepted
         slots[_REFUSED] += refused
-        slots[_EVICTED] += self._store.evictions - self._evictions
-        self._evictions = self._store.evictions
+        slots[_OPENED] += upstreams.opened
+        slots[_REUSED] += upstreams.reused
+        slots[_RETRIES] += upstreams.retries
+        upstreams.opened = upstreams.reused = upstreams.retries = 0
+        slots[_COLLAPSED] += tally.collapsed
+        slots[_INVALIDATED] += tally.invalidated
+        slots[_PURGED] += tally.purged
+        tally.collapsed = tally.invalidated = tally.purged = 0
 
     def _wall(self, now: float) -> WallTime:
         return WallTime(self._wall_offset + now)
@@ -375,7 +394,9 @@ class Worker:
 
     def _changed(self, change: Change) -> None:
         """An origin's standing has changed: for the error log."""
-        print(f"pool {change.pool}: {change.address} is {change.standing.value} ({change.why.value})", flush=True)  # noqa: T201
+        if change.standing is Standing.EJECTED:
+            self._slots[_EJECTIONS] += 1
+        log.warning("pool %s: origin %s is %s (%s)", change.pool, change.address, change.standing.value, change.why.value)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -393,6 +414,13 @@ _MEMO_ENTRIES = metrics.slot("tandem_memo_entries")
 _LAG = metrics.slot("tandem_loop_lag_seconds")
 _REFUSED = metrics.slot("tandem_connections_refused_total")
 _ACCEPTED = metrics.slot("tandem_connections_total")
+_OPENED = metrics.slot("tandem_upstream_connections_total")
+_REUSED = metrics.slot("tandem_upstream_reused_total")
+_RETRIES = metrics.slot("tandem_retries_total")
+_COLLAPSED = metrics.slot("tandem_collapsed_total")
+_INVALIDATED = metrics.slot("tandem_invalidated_total")
+_PURGED = metrics.slot("tandem_purged_total")
+_EJECTIONS = metrics.slot("tandem_ejections_total")
 _EVICTED = metrics.slot("tandem_evicted_total")
 
 
@@ -407,10 +435,16 @@ def _certificates(sites: list[Site], settings: Settings) -> list[Certificate]:
     found = []
     for site in sites:
         for pair in site.tls:
-            fd = os.memfd_create("tandem-cert", os.MFD_CLOEXEC)
-            os.write(fd, settings.files[pair.cert])
-            found.append(Certificate(f"/proc/self/fd/{fd}", f"/proc/self/fd/{settings.secrets[pair.key]}"))
+            cert = _in_memory(settings.files[pair.cert])
+            found.append(Certificate(cert, f"/proc/self/fd/{settings.secrets[pair.key]}"))
     return found
+
+
+def _in_memory(content: bytes) -> str:
+    """A path that ssl can read the content from; it lives as long as the process, and is small."""
+    fd = os.memfd_create("tandem-file", os.MFD_CLOEXEC)
+    os.write(fd, content)
+    return f"/proc/self/fd/{fd}"
 
 
 def _default_authority(site: Site, listen: Listen) -> bytes:

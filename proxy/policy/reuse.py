@@ -157,6 +157,8 @@ def _judge(
     control = stored.control
     if control.no_cache:
         return Revalidate(stored, Reason.RESPONSE_NO_CACHE)
+    if stored.outdated:  # a soft purge: nothing but the origin's word makes it usable again
+        return Revalidate(stored, Reason.STALE)
     age = current_age(stored, now)
     if asked is _UNASKED:
         if stored.lifetime > age:

@@ -80,6 +80,7 @@ class Upstreams:
         self._all: set[UpstreamConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self.opened = self.reused = self.retries = 0  # since the worker last took them over into the counters
 
     # ---- connections -----------------------------------------------------------------------------------------------------------
 
@@ -89,6 +90,7 @@ class Upstreams:
         while idle:
             connection = idle.pop()
             if connection.usable:
+                self.reused += 1
                 return connection
             connection.close()
         return None
@@ -123,6 +125,7 @@ class Upstreams:
         except OSError as problem:
             raise Failure(errors.CONNECT_ERROR, f"{origin.address}: {problem.strerror or problem}") from problem
         self._all.add(connection)
+        self.opened += 1
         connection.shelf = self._idle.setdefault(origin, connection.shelf)  # emptied and forgotten meanwhile, perhaps
         return connection
 
@@ -283,6 +286,7 @@ class Request:
             self.receiver.upstream_failed(failure)
             return
         self.repeats += 1
+        self._upstreams.retries += 1
         if raced:
             self._fresh = True  # the origin is well: its idle connection had just been closed (RFC 9112 §9.5)
         elif self.origin is not None:
