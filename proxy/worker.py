@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from config.units import MonoTime, WallTime
-from proxy import bus
+from proxy import bus, link, region
 from proxy.cache.store import Store
 from proxy.modes.reverse import Reverse, site_names
 from proxy.observe import metrics
@@ -234,6 +234,9 @@ class Worker:
         self._upstreams.limits = config.limits
         self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
         self._pipeline.configure(prepared.mode, self._pools)
+        alone = settings.workers == 1
+        self._pipeline.purge_elsewhere = None if alone else self._purge_elsewhere
+        self._pipeline.invalidate_elsewhere = None if alone else self._invalidate_elsewhere
         self._upstreams.retain({origin for spec in prepared.mode.pools.values() for origin in spec.origins})
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = config.limits.connections or files - files // SHARE_FOR_ORIGINS
@@ -301,6 +304,33 @@ class Worker:
                 return bus.Done()
             case bus.Ping():
                 return bus.Pong(os.getpid(), 0)
+
+    # ---- the other workers -----------------------------------------------------------------------------------------
+
+    async def _purge_elsewhere(self, key: bytes) -> int:
+        """A purge that came over HTTP, or an invalidation: the other workers do it too (proxy/bus.py)."""
+        assert self._current is not None
+        settings = self._current.settings
+        number = time.time_ns() // 1000 * region.MAX_WORKERS + self._index  # grows, and no two workers make the same
+        purge = bus.Purge(number, "url", key.partition(b"\n")[0].decode("ascii"))
+        others = [index for index in range(settings.workers) if index != self._index]
+        answers = await asyncio.gather(*(self._ask(settings.runtime, index, purge) for index in others))
+        return sum(answers)
+
+    async def _ask(self, runtime: Path, index: int, purge: bus.Purge) -> int:
+        """One that does not answer is dead or starting: it will be empty."""
+        try:
+            answer = await link.ask_once(runtime / f"worker-{index}.sock", purge)
+        except link.LinkError as problem:
+            log.warning("purge: worker-%d was not reached: %s", index, problem)
+            return 0
+        return answer.count if isinstance(answer, bus.Purged) else 0
+
+    def _invalidate_elsewhere(self, key: bytes) -> None:
+        async def tell() -> None:
+            await self._purge_elsewhere(key)
+
+        self._spawn(tell())
 
     # ---- what the objects need of each other -----------------------------------------------------------------------------------
 
