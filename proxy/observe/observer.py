@@ -111,7 +111,7 @@ class Observer:
         self._apply(layout, logs, masked)
         self.generation += 1
         for file in gone:
-            file.close()
+            file.close(patience=0)  # its thread writes what is left; traffic does not wait for that
             self._slots[_DROPPED] += file.take_dropped()
 
     # ---- the two ways in ---------------------------------------------------------------------------------------------
