@@ -375,4 +375,5 @@ def test_supervisor_and_children_leak_no_descriptor_over_reloads_and_deaths(star
     killed = instance.process("worker-1")["pid"]
     os.kill(killed, signal.SIGKILL)
     instance.wait_for("worker-1", "running", not_pid=killed)
-    wait_until(lambda: descriptors() == before, why=f"{descriptors()} {before}")
+    # A connection of ours may have been open in `before`; a leak would have been six times as large.
+    wait_until(lambda: all(a <= b for a, b in zip(descriptors(), before, strict=True)), why=f"{before}")
