@@ -212,7 +212,7 @@ def test_a_refusal_of_admin_is_quoted(tmp_path, capsys):
             with peer, peer.makefile("rb") as stream:
                 while stream.read(1) != b"}":  # the end of the body
                     pass
-                peer.sendall(b'HTTP/1.1 403 Forbidden\r\nContent-Length: 21\r\n\r\n{"error": "not\\u001b"}')
+                peer.sendall(b'HTTP/1.1 403 Forbidden\r\nContent-Length: 22\r\n\r\n{"error": "not\\u001b"}')
 
         thread = threading.Thread(target=refuse)
         thread.start()
