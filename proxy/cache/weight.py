@@ -30,7 +30,7 @@ PER_KEY: Final = 2 * 64 + 80 + 32 + 64 + 8 + 80
 # Per response, beside the object: six times as floats, its length, its list of memos.
 PER_RESPONSE: Final = 6 * _FLOAT + 32 + 64
 # Head, its Fields and the body's object with its list.
-PER_HEAD: Final = 64 + 48 + 32
+PER_HEAD: Final = 80 + 48 + 32
 PER_BODY: Final = 64 + 96
 PER_TAG: Final = 96  # a slot in the tag's set, a share of the set
 
