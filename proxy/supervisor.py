@@ -13,10 +13,9 @@ import os
 import selectors
 import signal
 import socket
-import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from config.units import MonoTime, Seconds
@@ -25,6 +24,7 @@ from proxy import bus, candidate, console, region, sockets
 from proxy.candidate import CandidateError
 from proxy.channel import ClosedError
 from proxy.process import Process, State
+from proxy.reload import Ask, Commit, Refuse, Reload, Wait
 from proxy.restarts import DEATHS, WINDOW
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from proxy.sockets import Held, Place
 
 _START_LIMIT: Final = 60.0  # seconds from exec to Ready, on a slow and busy machine
-_PREPARE_LIMIT: Final = 60.0
 _GRACE: Final = 1.0  # beyond the drain time, until the kill
 _ADMIN_DRAIN: Final = 2.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -49,17 +48,6 @@ class Services:
 
     worker: str = "proxy.worker:Worker"
     admin: str = "proxy.observe.admin:AdminService"
-
-
-@dataclass(slots=True, eq=False)
-class _Reload:
-    """A reload under way: first `result` is waited for, then every process in `waiting`."""
-
-    result: Candidate | CandidateError | None = None
-    candidate: Candidate | None = None  # from when the children have been asked
-    asked: set[str] = field(default_factory=set)
-    waiting: set[str] = field(default_factory=set)  # those of the asked that have not answered
-    deadline: MonoTime | None = None
 
 
 class Supervisor:
@@ -87,7 +75,7 @@ class Supervisor:
         self._pages: set[int] = set()
         self._processes: dict[str, Process] = {}
         self._closed: dict[Place, Held] = {}  # sockets of processes in a crash loop
-        self._reload: _Reload | None = None
+        self._reload: Reload | None = None
         self._reload_wanted = False
         self._last_reload: dict[str, object] | None = None
         self._was_ready = False
@@ -243,11 +231,16 @@ class Supervisor:
                 process.kill()  # without a channel it cannot be told anything any more
 
     def _heard(self, process: Process, message: bus.ToSupervisor) -> None:
+        reload = self._reload
         match message:
             case bus.Ready():
                 self._ready(process)
-            case bus.Prepared() | bus.Refused() if self._is_of_reload(process, message.generation):
-                self._answered(process, message)
+            case bus.Prepared(generation) if reload is not None and reload.answered(process.name, generation):
+                pass
+            case bus.Refused(generation, reason) if reload is not None and reload.answered(
+                process.name, generation, reason
+            ):
+                pass
             case bus.Prepared():
                 if process.state is State.STARTING and message.generation == self._accepted.generation:
                     self._tell(process, bus.Commit(message.generation))
@@ -288,8 +281,8 @@ class Supervisor:
 
     def _died(self, process: Process, how: str) -> None:
         self._dirty = True
-        if self._reload is not None and process.name in self._reload.asked:
-            self._refuse(f"{process.name} died while preparing ({how})")
+        if self._reload is not None:
+            self._reload.died(process.name, how)
         if process.state is State.DRAINING or self._stopping:
             self._ended(process)
             return
@@ -344,55 +337,36 @@ class Supervisor:
     def _begin_reload(self) -> None:
         self._reload_wanted = False
         self._notifier.reloading()
-        self._reload = reload = _Reload()
         generation, existing = next(self._generations), dict(self._accepted.sockets)
 
-        def read() -> None:
-            try:
-                loaded = self._source.load()
-                candidate.prepare_logs(loaded.config, self._source.base, self._identity)
-                reload.result = candidate.build(
-                    loaded, self._source, generation, self._folder.path, existing, self._serials
-                )
-            except CandidateError as exc:
-                reload.result = exc
-            except Exception as exc:  # noqa: BLE001 - a border: no file may end the supervisor
-                reload.result = CandidateError(f"{self._source.name}: {type(exc).__name__}: {exc}")
-            self._wake.send(b"\0")
+        def read() -> Candidate:
+            loaded = self._source.load()
+            candidate.prepare_logs(loaded.config, self._source.base, self._identity)
+            return candidate.build(loaded, self._source, generation, self._folder.path, existing, self._serials)
 
-        threading.Thread(target=read, name="reload", daemon=True).start()
+        self._reload = Reload(self._source.name)
+        self._reload.start(read, lambda: self._wake.send(b"\0"))
 
-    def _go_on_with_reload(self, reload: _Reload, now: MonoTime) -> None:
-        if isinstance(reload.result, CandidateError):
-            self._refuse(str(reload.result))
-        elif reload.candidate is None and reload.result is not None:
-            if self._may_reload():
-                self._ask_all(reload, reload.result, now)
-        elif reload.candidate is not None and not reload.waiting:
-            self._commit(reload.candidate)
-        elif reload.deadline is not None and reload.deadline <= now:
-            self._refuse(f"no answer within {_PREPARE_LIMIT:g} s from {', '.join(sorted(reload.waiting))}")
+    def _go_on_with_reload(self, reload: Reload, now: MonoTime) -> None:
+        match reload.next(now):
+            case Wait():
+                pass
+            case Ask(new):
+                if self._may_reload():
+                    self._ask_all(reload, new, now)
+            case Commit(new):
+                self._commit(new)
+            case Refuse(reason, new):
+                self._refuse(reason, new)
+            case unreachable:
+                assert_never(unreachable)
 
-    def _ask_all(self, reload: _Reload, new: Candidate, now: MonoTime) -> None:
-        reload.candidate = new
-        reload.deadline = MonoTime(now + _PREPARE_LIMIT)
-        for process in self._running():
-            if process.index < new.config.process.workers:  # the others will drain
-                reload.asked.add(process.name)
-                reload.waiting.add(process.name)
-                self._tell(process, *new.prepare_for(process.index))
-
-    def _is_of_reload(self, process: Process, generation: int) -> bool:
-        reload = self._reload
-        if reload is None or reload.candidate is None or process.name not in reload.waiting:
-            return False
-        return reload.candidate.generation == generation
-
-    def _answered(self, process: Process, message: bus.Prepared | bus.Refused) -> None:
-        assert self._reload is not None
-        self._reload.waiting.discard(process.name)
-        if isinstance(message, bus.Refused):
-            self._refuse(message.reason)
+    def _ask_all(self, reload: Reload, new: Candidate, now: MonoTime) -> None:
+        staying = [p for p in self._running() if p.index < new.config.process.workers]  # the others will drain
+        reload.asked((process.name for process in staying), now)
+        for process in staying:
+            self._tell(process, *new.prepare_for(process.index))
+        self._go_on_with_reload(reload, now)  # with nobody to ask, it is decided
 
     def _commit(self, new: Candidate) -> None:
         self._reload = None
@@ -414,12 +388,10 @@ class Supervisor:
                 self._start(process)  # the new configuration may be the cure
         self._add_processes()
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, new: Candidate | None) -> None:
         """The reload ends, and everything is as it was before."""
-        assert self._reload is not None
-        reload, self._reload = self._reload, None
-        new = reload.result if reload.candidate is None else reload.candidate
-        if new is not None and not isinstance(new, CandidateError):
+        self._reload = None
+        if new is not None:
             new.close(spare=self._accepted.sockets)
             for process in self._running():
                 self._tell(process, bus.Abort(new.generation))
@@ -451,8 +423,7 @@ class Supervisor:
         self._stopping = True
         self._dirty = True
         self._notifier.stopping()
-        if self._reload is not None:
-            self._refuse("stopping")
+        self._reload = None  # given up; children that prepare will hear of the drain next
         # Ours first: as long as any process has a listening socket open, the kernel takes connections for it.
         admin = dict(sockets.of_process(self._accepted.sockets, sockets.ADMIN))
         sockets.close(self._accepted.sockets, spare=admin)

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from proxy import rights
 from proxy.rights import Identity
-from tests.kit.instance import ROOT, Instance, free_port
+from tests.kit.instance import ROOT, Instance, can_connect, free_port
 
 FOUR = sum(1 << capability for capability in rights.SUPERVISOR_KEEPS)
 NOBODY = Identity("nobody", 65534, 65534)
@@ -154,6 +155,31 @@ def test_without_privileges_everything_runs_as_ourselves():
             assert capabilities(instance.pid) == NONE
             assert instance.ask()[1] == 1
             assert instance.end() == 0
+        finally:
+            instance.clean_up()
+
+
+@needs_root
+def test_as_a_unit_it_binds_low_ports_with_an_ambient_right_that_its_children_do_not_get():
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (util-linux) is not installed")
+    python, packages = python_for_nobody()
+    port = next(port for port in range(700, 1000) if not can_connect(port))
+    with tempfile.TemporaryDirectory() as top:
+        Path(top).chmod(0o755)
+        folder = Path(top) / "own"
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+        rights_of_unit = ["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]
+        granted = ["--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service"]
+        text = f'[[site]]\nlisten = "127.0.0.1:{port}"\nupstream = "127.0.0.1:1"\n'
+        prefix = ["setpriv", *rights_of_unit, *granted]
+        instance = Instance(folder, text, python=python, env={"PATHS": packages}, prefix=prefix).ready()
+        try:
+            assert instance.ask()[1] == 1
+            check_children(instance, 65534)
+            only = 1 << rights.NET_BIND_SERVICE
+            assert capabilities(instance.pid) == {"Inh": 0, "Prm": only, "Eff": only, "Amb": 0}
         finally:
             instance.clean_up()
 

@@ -100,6 +100,14 @@ def test_a_second_sigint_ends_at_once(start, port):
     assert not any(is_running(pid) for pid in pids)
 
 
+def test_an_end_while_everything_starts_is_in_order_too(start, port):
+    instance = start(config(port), ready=False)
+    wait_until(lambda: instance.process("supervisor"))
+    assert instance.end() == 0
+    assert "died" not in instance.said()
+    assert not can_connect(port)
+
+
 def test_a_child_that_refuses_the_first_configuration_ends_the_start_with_its_reason(start, port):
     instance = start(config(port, name="refuse"), ready=False)
     assert instance.popen.wait(20) == 1

@@ -36,7 +36,7 @@ def wait_until(condition, limit=20.0, why="the condition did not come true"):
 
 
 class Instance:
-    def __init__(self, folder, config, *, python=sys.executable, user=None, env=None):
+    def __init__(self, folder, config, *, python=sys.executable, user=None, env=None, prefix=()):
         self.folder = folder
         self.runtime = folder / "runtime"
         self.config = folder / "tandem.toml"
@@ -44,7 +44,7 @@ class Instance:
         self.config.write_text(config)
         with self.errors.open("wb") as errors, (folder / "stdout").open("wb") as output:
             self.popen = subprocess.Popen(
-                [python, "-c", SCRIPT, str(self.config), str(self.runtime)],
+                [*prefix, python, "-c", SCRIPT, str(self.config), str(self.runtime)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
