@@ -230,6 +230,11 @@ def test_times_are_utc_and_follow_the_clock_over_a_second():
     assert lines[3].startswith("15/Nov/2023:22:13:20 +0000")
 
 
+def test_site_and_rule_of_a_fixed_answer_are_told():
+    x = ended(route=None, site="shop", rule="old paths", outcome=Outcome.ANSWER, status=301)
+    assert line("{site} {rule}", x) == r"shop old\x20paths"
+
+
 def test_port_and_request_bytes_can_be_logged():
     assert line("{port} {request_bytes}", ended(client=client(port=5), received=9)) == "5 9"
 
