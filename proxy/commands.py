@@ -165,7 +165,11 @@ def _check(upstream: Plain) -> str:
 
 def _cache_line(cache: Plain) -> str:
     ratio = "" if cache["hit_ratio"] is None else f", {cache['hit_ratio']:.1%} hits"
-    return f"cache {_size(cache['bytes'])} of {_size(cache['limit'])}, {cache['entries']} stored responses{ratio}"
+    return f"cache {_size(cache['bytes'])} of {_size(cache['limit'])}, {_responses(cache['entries'])}{ratio}"
+
+
+def _responses(count: int) -> str:
+    return "1 stored response" if count == 1 else f"{count} stored responses"
 
 
 def _size(count: float) -> str:
@@ -203,8 +207,6 @@ def purge(args: argparse.Namespace) -> int:
 
 def describe_purge(answer: Plain) -> list[str]:
     verb = "would purge" if answer["dry_run"] else "purged"
-    count = answer["purged"]
-    what = "stored response" if count == 1 else "stored responses"
     workers = answer["workers"]
-    lines = [f"{verb} {count} {what}; applied on {answer['applied']}/{len(workers)} workers"]
+    lines = [f"{verb} {_responses(answer['purged'])}; applied on {answer['applied']}/{len(workers)} workers"]
     return lines + [f"! {one['name']}: {one['note']}" for one in workers if one["purged"] is None]

@@ -210,15 +210,22 @@ def _or_dash(value: bytes | None) -> str:
     return escape(value) if value else "-"
 
 
+def _is_unread(e: Entry) -> bool:
+    """The head could not be read: nothing in it is certain (RFC 9112 §2.2)."""
+    return not e.authority and not e.target
+
+
 def _request_line(e: Entry) -> str:
-    version = f" HTTP/{e.version[0]}.{e.version[1]}"
-    return (
-        escape(e.method + b" " + (e.target if e.method != b"CONNECT" else e.authority)) + version if e.method else "-"
-    )
+    if _is_unread(e):
+        return "-"
+    target = e.authority if e.method == b"CONNECT" else e.target
+    return f"{escape(e.method + b' ' + target)} HTTP/{e.version[0]}.{e.version[1]}"
 
 
-def _url(e: Entry) -> bytes:
-    return e.authority if e.method == b"CONNECT" else e.scheme + b"://" + e.authority + e.target
+def _url(e: Entry) -> str:
+    if _is_unread(e):
+        return "-"
+    return escape(e.authority if e.method == b"CONNECT" else e.scheme + b"://" + e.authority + e.target)
 
 
 FIELDS: dict[str, Callable[[Entry], str]] = {
@@ -227,7 +234,7 @@ FIELDS: dict[str, Callable[[Entry], str]] = {
     "scheme": lambda e: _or_dash(e.scheme),
     "host": lambda e: _or_dash(e.authority),
     "target": lambda e: _or_dash(e.target),
-    "url": lambda e: escape(_url(e)),
+    "url": _url,
     "version": lambda e: f"{e.version[0]}.{e.version[1]}",
     "status": lambda e: str(e.status),
     "bytes": lambda e: str(e.sent),
@@ -351,8 +358,8 @@ def _bind_json(e: Entry) -> str:
     values: dict[str, object] = {
         "site": _text(e.site) or None,
         "rule": _text(e.rule) or None,
-        "method": escape(e.method),
-        "url": escape(_url(e)),
+        "method": None if _is_unread(e) else escape(e.method),
+        "url": None if _is_unread(e) else _url(e),
         "version": f"{e.version[0]}.{e.version[1]}",
         "status": e.status,
         "bytes": e.sent,

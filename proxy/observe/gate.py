@@ -112,7 +112,7 @@ def decide_right(peer: Peer, right: Right, token: Token | None, owners: Collecti
     if peer.way is Way.LOOPBACK and right is Right.READ:
         return None
     if token is None:
-        return Refusal(401, "a token is needed: Authorization: Bearer …")
+        return Refusal(401, "a token is needed: Authorization: Bearer TOKEN")
     if right is Right.CHANGE and token.right is not Right.CHANGE:
         return Refusal(403, "this token may only read")
     return None

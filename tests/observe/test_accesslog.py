@@ -96,7 +96,16 @@ def test_a_quote_and_a_line_end_cannot_leave_their_value():
 
 
 def test_a_head_that_was_never_read_is_a_dash():
-    assert '"-" 400' in line("common", ended(method=b"", status=400))
+    x = ended(method=b"-", authority=b"", path=b"", query=None, status=400)
+    assert '"-" 400' in line("common", x)
+    assert line("{url}", x) == "-"
+    said = json.loads(line("json", x))
+    assert (said["method"], said["url"]) == (None, None)
+
+
+def test_connect_is_logged_with_its_authority():
+    x = ended(method=b"CONNECT", authority=b"a.example:443", path=b"", query=None)
+    assert line('"{request}" {url}', x) == '"CONNECT a.example:443 HTTP/1.1" a.example:443'
 
 
 def test_squid_writes_its_native_columns():
