@@ -23,6 +23,7 @@ from proxy.modes.reverse import Reverse, site_names
 from proxy.observe import metrics
 from proxy.observe.accesslog import LogFile, compile_format
 from proxy.observe.observer import EVERY, AccessLog, Observer
+from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.purging import BadPurgeError, apply_purge
 from proxy.server.front import Door, Front
@@ -113,7 +114,10 @@ class Worker:
         self._resolver = Resolver(clock=loop.time)
         self._store = Store(0)
         self._observer = Observer(self._slots, metrics.layout(), offset=lambda: self._wall_offset)
-        self._upstreams = Upstreams(loop, limits, self._wheel, self._resolver, self._context, self._changed)
+        outbox = Outbox(loop)
+        self._upstreams = Upstreams(
+            loop, limits, self._wheel, self._resolver, outbox, self._context, self._changed
+        )
         self._pipeline = Pipeline(
             self._store,
             self._upstreams,
@@ -123,7 +127,7 @@ class Worker:
             via=_pseudonym(settings.runtime),
             spawn=self._spawn,
         )
-        self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, self._wall_offset)
+        self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, outbox, self._wall_offset)
         self._expected = loop.time() + EVERY
         self._ticker = loop.call_later(EVERY, self._tick)
 

@@ -25,7 +25,7 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.policy",),
     ("proxy.exchange",),
     # What server/ and upstream/ share about framing and time, and the spine with its plan about delivering.
-    ("proxy.chunked", "proxy.delivery", "proxy.parsers", "proxy.plan", "proxy.wheel"),
+    ("proxy.chunked", "proxy.delivery", "proxy.outbox", "proxy.parsers", "proxy.plan", "proxy.wheel"),
     # What processes share: messages, sockets, rights. No HTTP in here, see below.
     ("proxy.bus", "proxy.console", "proxy.notify", "proxy.parcel", "proxy.restarts", "proxy.rights", "proxy.service"),
     ("proxy.channel", "proxy.link", "proxy.region", "proxy.runtime", "proxy.sockets"),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from proxy.http.stored import StoredResponse
     from proxy.modes.reverse import SiteView
     from proxy.observe.observer import Observer
+    from proxy.outbox import Outbox
     from proxy.pipeline import Pipeline
     from proxy.server.protocol import ClientConnection
     from proxy.wheel import Wheel
@@ -79,6 +80,7 @@ class Front:
         store: Store,
         observer: Observer,
         wheel: Wheel,
+        outbox: Outbox,
         wall_offset: float,
     ) -> None:
         self.loop = loop
@@ -86,6 +88,7 @@ class Front:
         self.store = store
         self.observer = observer
         self.wheel = wheel
+        self.outbox = outbox
         self.wall_offset = wall_offset  # wall time less the loop's
         self.now: Callable[[], float] = loop.time
         self.longest_kept_head = LONGEST_KEPT_HEAD

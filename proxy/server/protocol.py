@@ -24,6 +24,7 @@ from proxy.chunked import ChunkedBody
 from proxy.errors import Failure
 from proxy.exchange import NO_BODY, Client, Exchange
 from proxy.http.serialise import response_bytes
+from proxy.outbox import Sender
 from proxy.server.body import RawBody, RequestBody
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ HALF_CLOSED = 0.25  # seconds a client that closed its side is still waited for:
 ABORT_LINGER = struct.pack("ii", 1, 0)
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(Sender, asyncio.Protocol):
     """See the module. The wheel looks in every STEP seconds (`deadline`); what counts is `limit`."""
 
     __slots__ = (
@@ -76,6 +77,7 @@ class ClientConnection(asyncio.Protocol):
         "_until_close",
         "_upgraded",
         "_waiting_eof",
+        "_wire",
         "client",
         "deadline",
         "door",
@@ -85,9 +87,10 @@ class ClientConnection(asyncio.Protocol):
     )
 
     def __init__(self, front: Front, door: Door) -> None:
+        super().__init__(front.outbox)
         self._front = front
         self.door = door
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
+        self._wire: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
         self.client: Client = None  # type: ignore[assignment]  # likewise
         self.deadline = 0.0
         self.limit = inf
@@ -119,7 +122,7 @@ class ClientConnection(asyncio.Protocol):
     # ---- the connection --------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport = cast("asyncio.Transport", transport)  # uvloop's is registered as none
+        self.transport = self._wire = transport = cast("asyncio.Transport", transport)  # uvloop's is registered as none
         transport.set_write_buffer_limits(HIGH_WATER)
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         address, port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("unix", 0)
@@ -165,7 +168,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _half_closed_long_enough(self) -> None:
         if not self._gone and self._exchange is not None and not self._started:
-            self.transport.abort()
+            self._wire.abort()
 
     # ---- what comes in ---------------------------------------------------------------------------------------------------------
 
@@ -189,9 +192,10 @@ class ClientConnection(asyncio.Protocol):
     def _repeat(self, answer: Answer, now: float) -> None:
         """The memo's answer, once more: the same bytes, counters and log line as on the long way."""
         if answer.parts is None:
-            self.transport.write(answer.payload)
+            self.send(answer.payload)
         else:
-            self.transport.writelines(answer.parts)
+            for part in answer.parts:
+                self.send(part)
         front = self._front
         self.limit = now + front.limits.keepalive
         front.observer.repeated(answer.template, self.client, now)  # type: ignore[arg-type]  # the loop's clock is MonoTime
@@ -379,12 +383,12 @@ class ClientConnection(asyncio.Protocol):
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self._gone:
             self._reading_paused = True
-            self.transport.pause_reading()
+            self._wire.pause_reading()
 
     def _resume_reading(self) -> None:
         if self._reading_paused and not self._gone:
             self._reading_paused = False
-            self.transport.resume_reading()
+            self._wire.resume_reading()
 
     # ---- the response writer ---------------------------------------------------------------------------------------------------
 
@@ -396,12 +400,12 @@ class ClientConnection(asyncio.Protocol):
         """Interim answers are for HTTP/1.1 clients only (RFC 9110 §15.2)."""
         assert self._checked is not None
         if self._checked.head.version == (1, 1) and not self._gone:
-            self.transport.write(response_bytes(head.status, head.reason, head.fields.lines))
+            self.send(response_bytes(head.status, head.reason, head.fields.lines))
 
     def start(self, head: ResponseHead, length: int | None) -> None:
         self._started = True
         if not self._gone:
-            self.transport.write(self._frame(head, length))
+            self.send(self._frame(head, length))
 
     def _frame(self, head: ResponseHead, length: int | None) -> bytes:
         """The head as it is written, framing decided (RFC 9112 §6.3): worked out once for a head that comes again."""
@@ -439,9 +443,11 @@ class ClientConnection(asyncio.Protocol):
         if self._gone or self._head_only:
             return
         if self._chunked:
-            self.transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+            self.send(b"%x\r\n" % len(chunk))
+            self.send(chunk)
+            self.send(b"\r\n")
         else:
-            self.transport.write(chunk)
+            self.send(chunk)
 
     def end(self) -> None:
         if self._upgraded:
@@ -449,7 +455,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
             return
         if self._chunked and not self._gone:
-            self.transport.write(b"0\r\n\r\n")
+            self.send(b"0\r\n\r\n")
         self._over()
 
     def whole(self, head: ResponseHead, chunks: Sequence[bytes], length: int) -> None:
@@ -464,12 +470,9 @@ class ClientConnection(asyncio.Protocol):
             chunks = ()
         if x.reusable is not None and self._raw is not None and self._keep:
             self._remember(x, self._raw, frame, chunks)
-        if not chunks:
-            self.transport.write(frame)
-        elif len(chunks) == 1 and length <= HIGH_WATER // 16:
-            self.transport.write(frame + chunks[0])
-        else:
-            self.transport.writelines((frame, *chunks))
+        self.send(frame)
+        for chunk in chunks:
+            self.send(chunk)
         self._over()
 
     def _remember(self, x: Exchange, raw: bytes, frame: bytes, chunks: Sequence[bytes]) -> None:
@@ -491,10 +494,10 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         if self._until_close or not self._started:
             # A plain close would look like a good end (RFC 9112 §8): the client gets a reset.
-            sock: Any = self.transport.get_extra_info("socket")
+            sock: Any = self._wire.get_extra_info("socket")
             if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT_LINGER)
-            self.transport.abort()
+            self._wire.abort()
         else:
             self._close()
 
@@ -504,7 +507,7 @@ class ClientConnection(asyncio.Protocol):
         self._started = self._upgraded = True
         self._keep = False
         self._chunked = self._head_only = False
-        self.transport.write(response_bytes(head.status, head.reason, head.fields.lines))
+        self.send(response_bytes(head.status, head.reason, head.fields.lines))
         self._body = body = RawBody(self)
         self.limit = inf
         if self._buffer:
@@ -538,7 +541,7 @@ class ClientConnection(asyncio.Protocol):
             return
         head, body = self._front.pipeline.refuse_unread(self.client, self, failure)
         lines = (*head.fields.lines, (b"Content-Length", b"%d" % len(body)), (b"Connection", b"close"))
-        self.transport.write(response_bytes(head.status, head.reason, lines) + body)
+        self.send(response_bytes(head.status, head.reason, lines) + body)
         self._finish_closing(unread=True)
 
     def _finish_closing(self, *, unread: bool) -> None:
@@ -546,10 +549,11 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self._quick = False
         self._buffer.clear()
-        if not unread or not self.transport.can_write_eof():
+        if not unread or not self._wire.can_write_eof():
             self._close()
             return
-        self.transport.write_eof()
+        self.flush()
+        self._wire.write_eof()
         self._resume_reading()
         self.limit = self._front.now() + LINGER_TIME
         self.deadline = self.limit
@@ -558,7 +562,7 @@ class ClientConnection(asyncio.Protocol):
     def _linger(self, size: int) -> None:
         self._lingered += size
         if self._lingered > LINGER_BYTES:
-            self.transport.abort()
+            self._wire.abort()
 
     def _close(self) -> None:
         """What is written goes out first; a client that does not take it is cut after its patience."""
@@ -566,7 +570,8 @@ class ClientConnection(asyncio.Protocol):
         self._quick = False
         if not self._gone:
             self.limit = self._front.now() + self._front.limits.client_idle
-            self.transport.close()
+            self.flush()
+            self._wire.close()
 
     def move(self, door: Door | None) -> None:
         """After a reload: the same address as it is now; None where nothing listens there any more."""
@@ -591,7 +596,7 @@ class ClientConnection(asyncio.Protocol):
     def cut(self) -> None:
         """At once, whatever is in flight."""
         if not self._gone:
-            self.transport.abort()
+            self._wire.abort()
 
     @property
     def busy(self) -> bool:
@@ -628,7 +633,7 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = now + STEP
             self._front.wheel.watch(self)
         elif self._closing or self._congested:
-            self.transport.abort()
+            self._wire.abort()
         elif self._exchange is not None:
             if self._body is not None:
                 self._body.broken(Failure(errors.REQUEST_TIMEOUT, "request body stands still or is too slow"))
@@ -638,7 +643,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def _takes_something(self) -> bool:
-        left = self.transport.get_write_buffer_size()
+        left = self._wire.get_write_buffer_size()
         before, self._drained = self._drained, left
         return left < before
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from proxy.exchange import BodyReader, Origin
     from proxy.http.checks import CheckedResponse
     from proxy.http.message import ResponseHead
+    from proxy.outbox import Outbox
     from proxy.upstream.pool import Change, Pool
     from proxy.upstream.resolve import Resolver
     from proxy.wheel import Wheel
@@ -63,6 +64,7 @@ class Upstreams:
         limits: Limits,
         wheel: Wheel,
         resolver: Resolver,
+        outbox: Outbox,
         context: Callable[[Origin], ssl.SSLContext | None],
         changed: Callable[[Change], None],
     ) -> None:
@@ -71,6 +73,7 @@ class Upstreams:
         self.limits = limits
         self.wheel = wheel
         self.resolver = resolver
+        self.outbox = outbox
         self.context = context
         self.changed = changed
         self.now: Callable[[], float] = loop.time
@@ -245,7 +248,7 @@ class Request:
         if not isinstance(head, bytes):
             assert self.origin is not None
             head = head(self.origin)
-        connection.send(self, head, self._body, self._pool.spec.timeouts, self._whole)
+        connection.ask(self, head, self._body, self._pool.spec.timeouts, self._whole)
 
     # ---- what the connection says ----------------------------------------------------------------------------------------------
 

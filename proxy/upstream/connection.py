@@ -20,6 +20,7 @@ from proxy.chunked import BadChunks, ChunkedBody
 from proxy.errors import Failure
 from proxy.http import checks
 from proxy.http.checks import Framing
+from proxy.outbox import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from proxy.exchange import BodyReader, Origin
     from proxy.http.checks import CheckedResponse
     from proxy.http.message import ResponseHead
+    from proxy.outbox import Outbox
     from proxy.wheel import Wheel
 
 HEAD_END = b"\r\n\r\n"
@@ -67,6 +69,7 @@ class Home(Protocol):
     """Where a connection goes when a response is over."""
 
     loop: asyncio.AbstractEventLoop
+    outbox: Outbox
     owner: BaseProtocol  # what the C parsers want to belong to; never asked to pause
     limits: Limits
     heads: MutableMapping[bytes, CheckedResponse]  # memo of response heads by their bytes
@@ -78,7 +81,7 @@ class Home(Protocol):
     def lost(self, connection: UpstreamConnection) -> None: ...
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Sender, asyncio.Protocol):
     """See the module. The wheel looks in every STEP seconds (`deadline`); what counts is `limit`, and `whole` beside it."""
 
     __slots__ = (
@@ -101,15 +104,14 @@ class UpstreamConnection(asyncio.Protocol):
         "served",
         "shelf",
         "state",
-        "transport",
         "whole",
     )
 
     def __init__(self, home: Home, origin: Origin, shelf: list[UpstreamConnection]) -> None:
+        super().__init__(home.outbox)
         self.home = home
         self.origin = origin
         self.shelf = shelf  # where it waits for its next request, beside its like
-        self.transport: asyncio.Transport | None = None
         self.call: Call | None = None
         self.state = State.IDLE
         self.served = 0  # responses completed here; 0: a fresh connection
@@ -134,7 +136,7 @@ class UpstreamConnection(asyncio.Protocol):
         """A request may go out now: the other side has not closed, and sent nothing it was not asked for."""
         return self.state is State.IDLE and not self._eof and self.transport is not None and not self.transport.is_closing()
 
-    def send(self, call: Call, head: bytes, body: BodyReader | None, timeouts: Timeouts, whole: float) -> None:
+    def ask(self, call: Call, head: bytes, body: BodyReader | None, timeouts: Timeouts, whole: float) -> None:
         """The request goes out; its response comes back through `call`. `whole` is the time at which all must be over."""
         assert self.state is State.IDLE
         assert self.transport is not None
@@ -144,7 +146,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._timeouts = timeouts
         self.state = State.HEAD
         self._interim = self._interim_bytes = 0
-        self.transport.write(head)
+        self.send(head)
         if body is not None:
             self._sent_whole = False
             self._body = body
@@ -158,14 +160,16 @@ class UpstreamConnection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if self._chunked_out:
-            transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+            self.send(b"%x\r\n" % len(chunk))
+            self.send(chunk)
+            self.send(b"\r\n")
         else:
-            transport.write(chunk)
+            self.send(chunk)
 
     def body_end(self) -> None:
         transport = self.transport
         if self._chunked_out and transport is not None and not transport.is_closing():
-            transport.write(b"0\r\n\r\n")
+            self.send(b"0\r\n\r\n")
         self._sent_whole = True
         self._body = None
         if self.state is State.HEAD and self._timeouts is not None:

@@ -26,6 +26,7 @@ from proxy.modes.reverse import Reverse, site_names
 from proxy.observe import metrics
 from proxy.observe.accesslog import compile_format
 from proxy.observe.observer import AccessLog, Observer
+from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.server.front import Door, Front
 from proxy.server.protocol import ClientConnection
@@ -226,8 +227,9 @@ class Stack:
         self._layout = metrics.layout(names)
         logs = [AccessLog(self.log, compile_format(self._format))]  # type: ignore[arg-type]  # all that is asked of a file
         self.observer = Observer(metrics.view(self._region), self._layout, logs, offset=lambda: offset)
+        outbox = Outbox(loop)
         self.upstreams = Upstreams(
-            loop, config.limits, self.wheel, self._resolver, lambda _origin: None, self.changes.append
+            loop, config.limits, self.wheel, self._resolver, outbox, lambda _origin: None, self.changes.append
         )
         self.upstreams.now = now
         self.pipeline = Pipeline(
@@ -239,7 +241,7 @@ class Stack:
             via=b"tandem-test",
             spawn=self._spawn,
         )
-        self.front = Front(loop, self.pipeline, self.store, self.observer, self.wheel, offset)
+        self.front = Front(loop, self.pipeline, self.store, self.observer, self.wheel, outbox, offset)
         self.front.now = now
         mode = Reverse(config, {})
         self.pipeline.configure(mode, {name: Pool(spec, None) for name, spec in mode.pools.items()})
