@@ -10,7 +10,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from config import load
 from config.faults import Faults
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from config.schema import Config
     from proxy.rights import Identity
     from proxy.sockets import Held, Place, Sockets
+
+_MOST: Final = 64 * 2**20  # bytes of a configuration file; `-c /dev/zero` shall end, and load.py refuses less than this
 
 
 class CandidateError(Exception):
@@ -46,7 +48,8 @@ class Source:
         if self.path is None:
             return self.text
         try:
-            return self.path.read_bytes()
+            with self.path.open("rb") as stream:
+                return stream.read(_MOST)
         except OSError as exc:
             raise CandidateError(f"{self.name}: {exc.strerror}") from exc
 

@@ -199,7 +199,9 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 def show_screen(accepted: Candidate, folder: RuntimeFolder) -> None:
-    _print("\n".join(screen.build_screen(accepted.config, accepted.sockets, folder.path, versions.version())))
+    usual = runtime.choose_folder(None, os.environ, os.geteuid())
+    lines = screen.build_screen(accepted.config, accepted.sockets, folder.path, versions.version(), usual)
+    _print("\n".join(lines))
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ def choose_identity(user: str) -> tuple[Identity, str]:
 
 def _can_run(uid: int, gid: int) -> bool:
     """Whether this user can start what our children are; found out by doing it."""
-    command = [*interpreter(), "-c", "import proxy.child, uvloop, aiohttp"]
+    find = "import importlib.util as u; u.find_spec('aiohttp').loader.get_code('aiohttp')"  # read, but not run: 190 ms
+    command = [*interpreter(), "-c", f"import proxy.child, uvloop; {find}"]
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter
             command,

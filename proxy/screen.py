@@ -19,11 +19,14 @@ _SHOWN: Final = 3  # sites, and origins of one, named before it says how many mo
 _WIDTH: Final = 160
 
 
-def build_screen(config: Config, held: Mapping[Place, Held], runtime: Path, version: str) -> list[str]:
-    """The six lines. They hold no secret and no control character."""
+def build_screen(
+    config: Config, held: Mapping[Place, Held], runtime: Path, version: str, usual: Path | None = None
+) -> list[str]:
+    """The six lines. They hold no secret and no control character. `usual` is where commands look for an instance."""
     addresses = sockets.addresses(held)
     workers = [(host, port) for index, host, port in addresses if index != sockets.ADMIN]
     admin = [(host, port) for index, host, port in addresses if index == sockets.ADMIN]
+    status = "tandem status" if runtime == usual else f"tandem status --runtime {runtime}"
     plural = "" if config.process.workers == 1 else "s"
     lines = (
         f"tandem {version}: serving, with {config.process.workers} worker{plural}",
@@ -31,7 +34,7 @@ def build_screen(config: Config, held: Mapping[Place, Held], runtime: Path, vers
         f"  listen  {_few(_spell(*one) for one in workers) or 'nowhere'}",
         f"  cache   {_cache_line(config)}",
         f"  admin   {', '.join([str(runtime / ADMIN_SOCKET), *(f'http://{_spell(*one)}/' for one in admin)])}",
-        f"  try     {_try_line(config, workers)}",
+        f"  try     {_try_line(config, workers)}{status}",
     )
     return [escape(line)[:_WIDTH] for line in lines]
 
@@ -49,13 +52,13 @@ def _cache_line(config: Config) -> str:
 
 def _try_line(config: Config, workers: list[tuple[str, int]]) -> str:
     if not workers:
-        return "tandem status"
+        return ""
     host, port = workers[0]
     secure = any(site.tls and port == 443 for site in config.site)
     named = next((name for site in config.site for name in site.hosts if not name.startswith("*")), "")
     header = f" -H 'Host: {named}'" if named and not secure else ""
     scheme = "https" if secure else "http"
-    return f"curl -i{header} {scheme}://{spell_reachable(host, port)}/    tandem status"
+    return f"curl -i{header} {scheme}://{spell_reachable(host, port)}/    "
 
 
 def spell_reachable(host: str, port: int) -> str:

@@ -88,15 +88,17 @@ class Supervisor:
         self._wake, self._woken = socket.socketpair()
 
     def run(self) -> int:
-        """The exit status, when everything has ended."""
+        """The exit status, when everything has ended.
+
+        An exception is our death: the children see the end of their channels, finish what is in flight, and whoever
+        starts us again can bind at once. To kill them here would lose what they could still answer.
+        """
         self._catch_signals()
         self._add_processes()
-        try:
-            while self._exit is None:
-                self._turn()
-        finally:
-            self._kill_all()
-            self._folder.leave()
+        while self._exit is None:
+            self._turn()
+        self._kill_all()
+        self._folder.leave()
         return self._exit
 
     # ---- the loop ----------------------------------------------------------------------------------------------------

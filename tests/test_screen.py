@@ -10,11 +10,11 @@ from proxy import screen, sockets
 from tests.kit.instance import free_port
 
 
-def lines_for(text):
+def lines_for(text, usual=Path("/run/tandem")):
     config = load.accept(text.encode(), "test")
     held = sockets.open_missing(config, {}, itertools.count(1))
     sockets.close(held, spare={})
-    return screen.build_screen(config, held, Path("/run/tandem"), "1.2.3")
+    return screen.build_screen(config, held, Path("/run/tandem"), "1.2.3", usual)
 
 
 def test_six_lines_say_what_where_and_what_to_try():
@@ -43,6 +43,11 @@ def test_many_sites_are_counted_and_a_named_one_is_asked_for_by_name():
     assert lines[3] == "  cache   off"
     assert f"curl -i -H 'Host: s0.test' http://127.0.0.1:{port}/" in lines[5]
     assert max(map(len, lines)) <= 160
+
+
+def test_an_unusual_folder_is_named_for_commands():
+    text = f'[[site]]\nlisten = "127.0.0.1:{free_port()}"\nupstream = "a:1"\n'
+    assert lines_for(text, Path("/elsewhere"))[5].endswith("    tandem status --runtime /run/tandem")
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,22 @@ def test_when_the_supervisor_dies_listeners_close_at_once_and_what_is_in_flight_
     wait_until(lambda: not is_running(worker))
 
 
+def test_an_error_of_the_supervisor_itself_ends_it_and_the_children_finish_what_is_in_flight(start, port):
+    broken = "import proxy.supervisor as s\ndef fail(self): raise RuntimeError('on purpose')\n"
+    instance = start(config(port), first=broken + "s.Supervisor._reopen_logs = fail")
+    worker = instance.process("worker-0")["pid"]
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"slow\n")
+        wait_until(instance.ask)
+        instance.signal(signal.SIGUSR1)
+        assert instance.popen.wait(10) == 1
+        assert "RuntimeError: on purpose" in instance.said()
+        wait_until(lambda: not can_connect(port))
+        (instance.folder / "go").touch()
+        assert sock.makefile().readline() == f"0 1 {worker}\n"
+    wait_until(lambda: not is_running(worker))
+
+
 # ---- reload ----------------------------------------------------------------------------------------------------------
 
 

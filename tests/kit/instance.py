@@ -21,6 +21,7 @@ from proxy.launch import launch
 from proxy.supervisor import Services
 dummy = "tests.kit.dummy:Dummy"
 ready = lambda *_: print("ready", flush=True)
+exec(sys.argv[3])
 sys.exit(launch(Source.of_file(Path(sys.argv[1])), sys.argv[2], Services(dummy, dummy), ready))
 """
 
@@ -36,7 +37,9 @@ def wait_until(condition, limit=20.0, why="the condition did not come true"):
 
 
 class Instance:
-    def __init__(self, folder, config, *, python=sys.executable, user=None, env=None, prefix=()):
+    """`prefix` stands before the interpreter on the command line; `first` is code that runs before the launch."""
+
+    def __init__(self, folder, config, *, python=sys.executable, user=None, env=None, prefix=(), first=""):
         self.folder = folder
         self.runtime = folder / "runtime"
         self.config = folder / "tandem.toml"
@@ -44,7 +47,7 @@ class Instance:
         self.config.write_text(config)
         with self.errors.open("wb") as errors, (folder / "stdout").open("wb") as output:
             self.popen = subprocess.Popen(
-                [*prefix, python, "-c", SCRIPT, str(self.config), str(self.runtime)],
+                [*prefix, python, "-c", SCRIPT, str(self.config), str(self.runtime), first],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
