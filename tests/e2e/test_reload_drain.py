@@ -118,12 +118,12 @@ def is_refused(at):
 
 def test_a_stop_answers_what_is_in_flight_and_ends_with_0(start, origin):
     go = threading.Event()
-    origin.otherwise(answers.Stall(until=go), answers.response(b"x" * 100_000))
+    origin.otherwise(answers.Stall(60, until=go), answers.response(b"x" * 100_000))
     proxy = start(reverse(origin.address))
     connections = [raw.Connection(proxy.at) for _ in range(CLIENTS)]
     try:
-        for connection in connections:
-            connection.send(raw.request())
+        for number, connection in enumerate(connections):
+            connection.send(raw.request(target=f"/{number}"))  # different ones: equal ones would be collapsed
         origin.wait_for(CLIENTS)
         proxy.terminate()
         wait_until(lambda: is_refused(proxy.at), what="the listener closed")
