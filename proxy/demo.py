@@ -114,7 +114,7 @@ def build_origin() -> web.Application:
         return answer("<!doctype html><title>Slow</title><p>That took a while.</p>\n", Cache_Control="max-age=60")
 
     async def live(_: web.Request) -> web.Response:
-        return answer(f"<!doctype html><title>Live</title><p>{time.time():.3f}</p>\n", Cache_Control="no-store")
+        return answer(f"<!doctype html><title>Live</title><p>{time.time():.6f}</p>\n", Cache_Control="no-store")
 
     async def image(_: web.Request) -> web.Response:
         headers = {"Cache-Control": "max-age=3600", "ETag": '"gradient"'}
