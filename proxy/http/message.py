@@ -120,13 +120,16 @@ class RequestHead:
 class ResponseHead:
     """A response's control data and fields; hop-by-hop fields are already gone (RFC 9110 §7.6.1)."""
 
-    __slots__ = ("fields", "reason", "status", "version")
+    __slots__ = ("derived", "fields", "reason", "status", "version")
 
     def __init__(self, status: int, reason: bytes, fields: Fields, version: tuple[int, int] = (1, 1)) -> None:
         self.status = status
         self.reason = reason
         self.fields = fields
         self.version = version
+        # What was worked out from this head before, by key: equal heads are one object for a while, so that the same rewriting
+        # and serialising is not done for each response. Never part of its value.
+        self.derived: dict[object, object] | None = None
 
     def with_fields(self, fields: Fields) -> ResponseHead:
         return ResponseHead(self.status, self.reason, fields, self.version)
