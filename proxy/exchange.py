@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from proxy.http.forwarding import Hop
     from proxy.http.message import RequestHead, ResponseHead
     from proxy.http.stored import StoredResponse
-    from proxy.plan import Plan
+    from proxy.plan import Plan, Relayed
     from proxy.policy.reasons import Reason
     from proxy.policy.rules import CacheRules
 
@@ -205,6 +205,7 @@ class Exchange:
     remote: str = ""  # the client as told by trusted hops; equals client.address without them
     producer: Producer | None = None
     reusable: Reusable | None = None  # set before `whole` where the memo may repeat the answer
+    equal: Relayed | None = None  # an earlier exchange that this one repeats, byte for byte
     done: bool = False
     site: str = ""  # where `route` is None: the site, and the rule, of a fixed answer or refusal
     rule: str = ""

@@ -158,17 +158,21 @@ class Pipeline:
         plan = x.plan
         assert plan is not None
         way = plan.way
-        if plan.checked.head.method == b"PURGE":
+        if plan.unshared_until > x.started and isinstance(way, Route):
+            x.route = way
+            x.key = plan.key
+            self._relay(x, Reason.HIT_FOR_MISS, storable=True)
+        elif plan.checked.head.method == b"PURGE":
             self._purge(x, plan)
         elif isinstance(way, Route):
             x.route = way
             x.key = plan.key
             if x.body is not None and plan.view is not None:
                 x.body.limit(plan.view.max_body)
+                if x.done:
+                    return  # what came with the head was too much already
             if plan.checked.max_forwards == 0:
                 self._answer_here(x)
-            elif plan.unshared_until > x.started:
-                self._relay(x, Reason.HIT_FOR_MISS, storable=True)
             elif plan.bypass is not None:
                 x.outcome = Outcome.BYPASS
                 self._relay(x, plan.bypass)
@@ -498,8 +502,8 @@ class Pipeline:
         if head is not None:
             x.sent = len(body)
             self.close_books(x)
-            length = _length(checked)
-            x.writer.whole(head, (body,) if body else (), len(body) if length is None else length)
+            length = checked.content_length if checked.framing is Framing.LENGTH else NO_BODY
+            x.writer.whole(head, (body,) if body else (), length)  # type: ignore[arg-type]  # LENGTH has a length
         elif request is not None:
             self._take_off(x, request).upstream_whole(checked, body)
 
@@ -527,6 +531,7 @@ class Pipeline:
         if known is not None and known.checked is checked and known.reason is x.reason:
             x.detail = known.detail
             x.response = known.head
+            x.equal = known
             return known.head
         head = self._received(x, checked, request, now)
         if relay.storable and not self._is_refused(x, checked, head, now):
@@ -869,7 +874,14 @@ class Pipeline:
         x.producer = None
         if x.body is not None:
             x.received = x.body.size
-        self.observer.finished(x, self.now())
+        known = x.equal
+        if known is None or x.failure is not None:
+            self.observer.finished(x, self.now())
+            return
+        if known.template is None or known.sent != x.sent:
+            known.template = self.observer.likeness(x)
+            known.sent = x.sent
+        self.observer.alike(known.template, x, self.now())
 
 
 class Asking:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from proxy.http.forwarding import ForwardTemplate
     from proxy.http.message import RequestHead, ResponseHead
     from proxy.modes.reverse import SiteView
+    from proxy.observe.observer import Template
     from proxy.policy.reasons import Reason
 
 
@@ -30,6 +31,8 @@ class Relayed:
     head: ResponseHead
     reason: Reason | None
     detail: Reason | None
+    sent: int = -1
+    template: Template | None = None  # of `sent` bytes of body: what an equal exchange leaves in counters and logs
 
 
 @dataclass(slots=True, eq=False)

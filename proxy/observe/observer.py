@@ -89,6 +89,8 @@ class Observer:
         self._offset = offset
         self._records: list[Record] = []
         self._dirty: list[Template] = []
+        self._durations: dict[float, int] = {}  # seconds -> exchanges, since the last flush
+        self._waits: dict[float, int] = {}  # likewise, to the origin's first byte
         self.generation = 0
         self._apply(layout, logs, masked)
         if layout.sites:  # else: made before its configuration is known, and the region says for which sites it counts
@@ -119,19 +121,50 @@ class Observer:
     def finished(self, x: Exchange, now: MonoTime) -> None:
         """The exchange has ended, whatever became of it; called once for each."""
         duration = now - x.started
-        self._count(self._slots, x, duration)
+        self._count(self._slots, x)
+        self._time(x, duration)
         if self._logs:
-            self._records.append((entry(x, self._mask), x.client, now, duration))
-            if len(self._records) >= BATCH:
-                self.flush()
+            self._record((entry(x, self._mask), x.client, now, duration))
 
     def template(self, x: Exchange) -> Template:
         """What a repetition of this exchange leaves, if it takes no time and asks no origin."""
+        template = self.likeness(x)
+        return Template((*template.counts, (_DURATION, 1)), template.lines, self.generation)
+
+    def likeness(self, x: Exchange) -> Template:
+        """What an exchange equal to this one leaves, but for the times it takes; see `alike`."""
         counts: Counter[int] = Counter()
-        self._count(counts, x, 0.0)
+        self._count(counts, x)
         said = entry(x, self._mask) if self._logs else None
         lines = () if said is None else tuple(log.form.bind(said) for log in self._logs)
         return Template(tuple((at, n) for at, n in counts.items() if n), lines, self.generation)
+
+    def alike(self, template: Template, x: Exchange, now: MonoTime) -> None:
+        """As `finished`, for an exchange that differs from the template's in its times alone."""
+        assert template.generation == self.generation
+        if not template.pending:
+            self._dirty.append(template)
+        template.pending += 1
+        duration = now - x.started
+        self._time(x, duration)
+        if template.lines:
+            self._record((template.lines, x.client, now, duration))
+
+    def _record(self, record: Record) -> None:
+        self._records.append(record)
+        if len(self._records) >= BATCH:
+            self.flush()
+
+    def _time(self, x: Exchange, duration: float) -> None:
+        """Times are kept until the batch is counted: the clock has whole milliseconds, so many are equal."""
+        durations = self._durations
+        durations[duration] = durations.get(duration, 0) + 1
+        first = x.first_byte
+        if first is not None:
+            wait, waits = first - x.started, self._waits
+            waits[wait] = waits.get(wait, 0) + 1
+        if len(durations) > BATCH:
+            self.flush()
 
     def repeated(self, template: Template, client: Client, now: MonoTime) -> None:
         """The memo gave the template's answer once more."""
@@ -140,11 +173,9 @@ class Observer:
             self._dirty.append(template)
         template.pending += 1
         if template.lines:
-            self._records.append((template.lines, client, now, 0.0))
-            if len(self._records) >= BATCH:
-                self.flush()
+            self._record((template.lines, client, now, 0.0))
 
-    def _count(self, slots: metrics.Slots, x: Exchange, duration: float) -> None:
+    def _count(self, slots: metrics.Slots, x: Exchange) -> None:
         place, outcome, failure = x.status // 100 if 100 <= x.status < 600 else 0, x.outcome, x.failure
         slots[_OUTCOMES[outcome]] += 1
         slots[_STATUS + place] += 1
@@ -156,9 +187,6 @@ class Observer:
             slots[_ERRORS[failure.kind.token]] += 1
             if outcome not in _OURS and failure.kind.source is not Source.CLIENT:
                 slots[_CUT] += 1
-        metrics.observe(slots, _DURATION, duration)
-        if x.first_byte is not None:
-            metrics.observe(slots, _FIRST_BYTE, x.first_byte - x.started)
         block = self._layout.blocks.get(x.site if x.route is None else x.route.site)
         if block is not None:
             slots[block + _SITE_OUTCOMES[outcome]] += 1
@@ -176,6 +204,10 @@ class Observer:
             for at, n in template.counts:
                 slots[at] += n * times
         self._dirty.clear()
+        for first, times_seen in ((_DURATION, self._durations), (_FIRST_BYTE, self._waits)):
+            for seconds, n in times_seen.items():
+                metrics.observe(slots, first, seconds, n)
+            times_seen.clear()
         if self._records:
             self._write()
         for log in self._logs:

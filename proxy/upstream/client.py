@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from proxy.http.checks import CheckedResponse
     from proxy.http.message import ResponseHead
     from proxy.outbox import Outbox
-    from proxy.upstream.pool import Change, Pool
+    from proxy.upstream.pool import Change, Peer, Pool
     from proxy.upstream.resolve import Resolver
     from proxy.wheel import Wheel
 
@@ -113,6 +113,9 @@ class Upstreams:
             call.connect_failed(failure)
         except TimeoutError:
             call.connect_failed(Failure(errors.CONNECT_TIMEOUT, origin.address))
+        except Exception as problem:  # noqa: BLE001 - a fault of ours must not leave a client waiting for ever
+            self.loop.call_exception_handler({"message": f"connecting to {origin.address}", "exception": problem})
+            call.connect_failed(Failure(errors.INTERNAL, type(problem).__name__))
         else:
             call.connected(connection)
 
@@ -127,7 +130,8 @@ class Upstreams:
             raise Failure(errors.TLS_ERROR, f"{origin.address}: {problem.reason or problem}") from problem
         except OSError as problem:
             raise Failure(errors.CONNECT_ERROR, f"{origin.address}: {problem.strerror or problem}") from problem
-        self._all.add(connection)
+        if connection.transport is not None:  # else it is lost already
+            self._all.add(connection)
         self.opened += 1
         connection.shelf = self._idle.setdefault(origin, connection.shelf)  # emptied and forgotten meanwhile, perhaps
         return connection
@@ -177,6 +181,7 @@ class Request:
     connection: UpstreamConnection | None = None
     connecting: asyncio.Task[None] | None = None
     origin: Origin | None = None
+    peer: Peer | None = None  # hired from the pool until the try is over
     repeats: int = 0
     _answered = False
     _fresh = False  # a kept connection has failed: the next try makes its own
@@ -213,18 +218,22 @@ class Request:
             self._whole = self._upstreams.now() + whole
         self._try()
 
-    def _try(self) -> None:
+    def _try(self, after: Failure | None = None) -> None:
+        """`after` is why the try before was lost; it is told where nobody is left to be asked."""
         upstreams = self._upstreams
-        now = upstreams.now()
+        now = self._now()
         pool = self._pool
-        origin = pool.choose(now, session=self._session, key=self._key, tried=self._tried, random=random())  # type: ignore[arg-type]  # the loop's clock is MonoTime
-        if origin is None and self._fresh and self.origin is not None:
-            origin = self.origin  # the only one there is, on a new connection
-        if origin is None:
-            self.receiver.upstream_failed(Failure(pool.refusal(now, self._tried), pool.spec.name))  # type: ignore[arg-type]  # as above
+        tried = self._tried
+        hired = pool.hire(now, self._session, self._key, tried, random())
+        if hired is None:
+            self.receiver.upstream_failed(after or Failure(pool.refusal(now, tried), pool.spec.name))
             return
-        self.origin = origin
-        change = pool.started(origin)
+        if after is not None:
+            self.repeats += 1
+            upstreams.retries += 1
+        peer, change = hired
+        self.peer = peer
+        self.origin = origin = peer.origin
         if change is not None:
             upstreams.changed(change)
         connection = None if self._fresh else upstreams.take(origin)
@@ -235,6 +244,10 @@ class Request:
 
     def connected(self, connection: UpstreamConnection) -> None:
         self.connecting = None
+        if not connection.usable:  # it has ended, or said something unasked, right behind the handshake
+            connection.close()
+            self.upstream_failed(Failure(errors.UPSTREAM_CLOSED, "closed before a request"))
+            return
         self._upstreams.wheel.watch(connection)
         self._send(connection)
 
@@ -247,12 +260,18 @@ class Request:
         head = self._head
         if not isinstance(head, bytes):
             assert self.origin is not None
-            head = head(self.origin)
+            try:
+                head = head(self.origin)
+            except Failure as failure:
+                connection.close()
+                self.upstream_failed(failure)
+                return
         connection.ask(self, head, self._body, self._pool.spec.timeouts, self._whole)
 
     # ---- what the connection says ----------------------------------------------------------------------------------------------
 
     def upstream_interim(self, head: ResponseHead) -> None:
+        self._answered = True  # a part of an answer, after which nothing is repeated
         self.receiver.upstream_interim(head)
 
     def upstream_head(self, checked: CheckedResponse) -> None:
@@ -288,13 +307,11 @@ class Request:
         if self._answered or not self._may_repeat(failure):
             self.receiver.upstream_failed(failure)
             return
-        self.repeats += 1
-        self._upstreams.retries += 1
         if raced:
             self._fresh = True  # the origin is well: its idle connection had just been closed (RFC 9112 §9.5)
         elif self.origin is not None:
             self._tried = (*self._tried, self.origin)
-        self._try()
+        self._try(failure)
 
     def _may_repeat(self, failure: Failure) -> bool:
         if not self._pool.spec.retry:
@@ -312,15 +329,16 @@ class Request:
         return self._body is None and self.upgrade is None and self.method in SAFE
 
     def _finished(self, evidence: Evidence) -> None:
-        assert self.origin is not None
-        change = self._pool.finished(self.origin, evidence, self._now())
+        peer, self.peer = self.peer, None
+        assert peer is not None
+        change = self._pool.release(peer, evidence, self._now())
         if change is not None:
             self._upstreams.changed(change)
 
     def _witness(self) -> None:
         """The head has come: a body may take long, and its origin is well meanwhile."""
-        assert self.origin is not None
-        change = self._pool.witness(self.origin, Evidence.GOOD, self._now())
+        assert self.peer is not None
+        change = self._pool.hear(self.peer, Evidence.GOOD, self._now())
         if change is not None:
             self._upstreams.changed(change)
 
@@ -339,11 +357,6 @@ class Request:
             connection, self.connection = self.connection, None
             connection.close()
             self._finished(Evidence.NONE)
-
-    def tunnel_ended(self) -> None:
-        """An upgraded connection is over."""
-        self.connection = None
-        self._finished(Evidence.GOOD)
 
     def pause(self) -> None:
         if self.connection is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from enum import IntEnum
 from math import inf
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol
 
 from proxy import errors, parsers
 from proxy.chunked import BadChunks, ChunkedBody
@@ -90,6 +90,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         "_chunked_out",
         "_chunks",
         "_eof",
+        "_held",
         "_interim",
         "_interim_bytes",
         "_keep",
@@ -122,6 +123,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self._remaining = 0
         self._keep = True
         self._eof = False
+        self._held = False  # reading is paused
         self._sent_whole = True
         self._body: BodyReader | None = None
         self._chunked_out = False
@@ -141,8 +143,10 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         assert self.state is State.IDLE
         assert self.transport is not None
         self.call = call
-        self.limit = self.home.now() + timeouts.first_byte
+        self.limit = limit = self.home.now() + timeouts.first_byte
         self.whole = whole
+        if limit < self.deadline or whole < self.deadline:
+            self._hasten(min(limit, whole))
         self._timeouts = timeouts
         self.state = State.HEAD
         self._interim = self._interim_bytes = 0
@@ -154,11 +158,18 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             self._chunked_out = body.length is None
             body.start(self)
 
+    def _hasten(self, deadline: float) -> None:
+        """A limit nearer than the wheel's next look: only where a configuration has less patience than STEP."""
+        self.deadline = deadline
+        self.home.wheel.hasten(self)
+
     def body_data(self, chunk: bytes) -> None:
         """A piece of the request's body, framed for this hop."""
         transport = self.transport
         if transport is None or transport.is_closing():
             return
+        if self.state is State.RAW:
+            self._moved()
         if self._chunked_out:
             self.send(b"%x\r\n" % len(chunk))
             self.send(chunk)
@@ -173,11 +184,27 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self._sent_whole = True
         self._body = None
         if self.state is State.HEAD and self._timeouts is not None:
-            self.limit = self.home.now() + self._timeouts.first_byte
+            self.limit = limit = self.home.now() + self._timeouts.first_byte
+            if limit < self.deadline:
+                self._hasten(limit)
 
     def body_failed(self, failure: Failure) -> None:
         """The client's body broke off: the origin must not take what it got for the whole (RFC 9112 §8)."""
-        self._fail(failure)
+        if self.state is State.RAW:
+            self._hang_up()
+        else:
+            self._fail(failure)
+
+    def _hang_up(self) -> None:
+        """The client has left the tunnel: its last words still go out, then the origin sees an orderly end."""
+        call = self.call
+        self.call = self._body = None
+        self.state = State.CLOSED
+        self.flush()
+        if self.transport is not None:
+            self.transport.close()
+        if call is not None:
+            call.upstream_end()
 
     def pause_writing(self) -> None:
         """The origin takes no more of the request for now: its patience runs, the client's does not."""
@@ -194,18 +221,22 @@ class UpstreamConnection(Sender, asyncio.Protocol):
 
     def pause(self) -> None:
         """The client takes no more for now: its slowness is not the origin's silence."""
-        if self.transport is not None:
+        if self.transport is not None and not self._held and not self.transport.is_closing():
+            self._held = True
             self.transport.pause_reading()
             self.limit = inf
 
     def resume(self) -> None:
-        if self.transport is not None:
+        if self._held and self.transport is not None and not self.transport.is_closing():
+            self._held = False
             self.transport.resume_reading()
             self._moved()
 
     def _moved(self) -> None:
         assert self._timeouts is not None
-        self.limit = self.home.now() + self._timeouts.idle
+        self.limit = limit = self.home.now() + self._timeouts.idle
+        if limit < self.deadline:
+            self._hasten(limit)
 
     # ---- receiving -------------------------------------------------------------------------------------------------------------
 
@@ -242,7 +273,8 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self._remaining = 0
         if data:
             call.upstream_data(data)
-        self._complete(call)
+        if self.call is call:  # it may have let go of us on seeing this
+            self._complete(call)
 
     def _head_received(self, data: bytes) -> None:
         """Heads are taken off the front one by one: interim ones first, then the final one with what follows it."""
@@ -303,30 +335,30 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         body.start(self)
 
     def _final_received(self, call: Call, checked: CheckedResponse, raw: bytes, rest: bytes) -> None:
-        self._moved()
-        if checked.upgrade is not None:
+        framing = checked.framing
+        self._keep = checked.keep_alive
+        if framing is Framing.LENGTH:
+            assert checked.content_length is not None
+            if len(rest) == checked.content_length:  # all of it is here: most answers are small
+                self._whole(call, checked, rest)
+                return
+            self._remaining = checked.content_length
+            self.state = State.COUNTED
+        elif framing is Framing.CHUNKED:
+            self.state = State.CHUNKED
+            self._open_chunked(raw)
+        elif framing is Framing.CLOSE:
+            self.state = State.UNTIL_CLOSE
+        elif checked.upgrade is not None:
             self.state = State.RAW
+            self._moved()
             call.upstream_upgraded(checked, rest)
             return
-        self._keep = checked.keep_alive
-        self._remaining = 0
-        match checked.framing:
-            case Framing.CHUNKED:
-                self.state = State.CHUNKED
-                self._open_chunked(raw)
-            case Framing.CLOSE:
-                self.state = State.UNTIL_CLOSE
-            case Framing.LENGTH:
-                assert checked.content_length is not None
-                self._remaining = checked.content_length
-                self.state = State.COUNTED
-            case Framing.NONE:
-                self.state = State.COUNTED  # of no bytes
-            case unreachable:
-                assert_never(unreachable)
-        if self.state is State.COUNTED and len(rest) == self._remaining:  # all of it is here: most answers are small
-            self._whole(call, checked, rest)
+        else:
+            self._keep = self._keep and not rest
+            self._whole(call, checked, b"")
             return
+        self._moved()
         call.upstream_head(checked)
         if self.call is not call:  # the call let go of us on seeing the head
             return
@@ -368,6 +400,8 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self.call = self._chunks = None
         self.served += 1
         if self._keep and self._sent_whole and not self._eof and not self._buffer:
+            if self._held:  # by the last client, which is not the next one's business
+                self.resume()
             self.state = State.IDLE
             self.home.released(self)
         else:
@@ -406,7 +440,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         if now >= self.whole and self.call is not None:
             self._fail(Failure(errors.WHOLE_TIMEOUT, "the whole exchange takes too long"))
         elif now < self.limit:
-            self.deadline = min(self.limit, self.whole, now + STEP)
+            self.deadline = min(self.limit, now + STEP) if self.call is None else min(self.limit, self.whole, now + STEP)
             self.home.wheel.watch(self)
         elif self.state is State.IDLE:
             self.close()

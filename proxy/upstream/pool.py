@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from proxy import errors
 from proxy.upstream.health import (
+    Evidence,
     PeerHealth,
     Standing,
     after_evidence,
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
     from config.units import MonoTime
     from proxy.errors import Kind
     from proxy.exchange import Origin, PoolSpec
-    from proxy.upstream.health import Evidence, Verdict, Why
+    from proxy.upstream.health import Verdict, Why
 
 POINTS = 128  # ring points per unit of weight: shares within about a tenth (ketama has 160)
 MOST_POINTS = 2**15  # of one ring, however large the weights
+
+_UP = Standing.UP
+_GOOD = Evidence.GOOD
 
 Place = tuple[str, str, int]  # scheme, host, port: what makes an origin the same across reloads
 
@@ -122,6 +126,35 @@ class Pool:
         if not room:
             return None
         return (room[0] if len(room) == 1 else self._balance(room, now, key, random)).origin
+
+    def hire(
+        self, now: MonoTime, session: str | None, key: bytes, tried: Collection[Origin], random: float
+    ) -> tuple[Peer, Change | None] | None:
+        """`choose` and `started` in one, for each request; its peer goes back by `release`."""
+        peers = self._list
+        if len(peers) == 1 and not tried and peers[0].health.standing is _UP and not peers[0].full:
+            peer = peers[0]
+        else:
+            origin = self.choose(now, session=session, key=key, tried=tried, random=random)
+            if origin is None:
+                return None
+            peer = self._peers[_place(origin)]
+        peer.active += 1
+        if peer.health.standing is _UP:
+            return peer, None
+        return peer, self._become(peer, after_start(peer.health))
+
+    def release(self, peer: Peer, evidence: Evidence, now: MonoTime) -> Change | None:
+        """The request that hired the peer is over."""
+        peer.active -= 1
+        return self.hear(peer, evidence, now)
+
+    def hear(self, peer: Peer, evidence: Evidence, now: MonoTime) -> Change | None:
+        """What a request says of its peer; the usual, good news of a peer that is well, changes nothing."""
+        health = peer.health
+        if evidence is _GOOD and health.standing is _UP and not health.failures:
+            return None
+        return self._become(peer, after_evidence(health, evidence, now, self.spec.eject))
 
     def refusal(self, now: MonoTime, tried: Collection[Origin] = ()) -> Kind:
         """Why `choose` gave None: all that are in are full, or none is in."""
