@@ -266,7 +266,7 @@ class Worker:
         front = self._front
         for serving in self._servers.values():
             serving.server.close()
-        front.draining = True
+        front.drain()
         await asyncio.sleep(IDLE_GRACE)  # what the kernel had received for us is read in these turns of the loop
         for connection in list(front.connections):
             connection.close_if_idle()

@@ -48,6 +48,14 @@ class RequestBody:
     def limit(self, most: int) -> None:
         """No more than this many bytes are taken; 0 for no bound."""
         self._most = most
+        self._judge_size()
+
+    def _judge_size(self) -> bool:
+        """False, and the body is broken, where more has come than may be."""
+        if self._most and self.size > self._most:
+            self.broken(Failure(errors.BODY_TOO_LARGE, f"more than {self._most} bytes"))
+            return False
+        return True
 
     # ---- from the connection ---------------------------------------------------------------------------------------------------
 
@@ -65,8 +73,7 @@ class RequestBody:
                 return b""
             self.complete = self._chunks.done
         self.size += len(chunk)
-        if self._most and self.size > self._most:
-            self.broken(Failure(errors.BODY_TOO_LARGE, f"more than {self._most} bytes"))
+        if not self._judge_size():
             return b""
         self._pass(chunk)
         return rest
@@ -134,14 +141,15 @@ class RequestBody:
 
 
 class RawBody:
-    """What a client sends after an upgrade: bytes until one side closes."""
+    """What a client sends after an upgrade: bytes until one side closes. `ahead` came before the other side had agreed."""
 
-    __slots__ = ("_paused", "_sink", "_source", "complete", "length", "size")
+    __slots__ = ("_ahead", "_paused", "_sink", "_source", "complete", "length", "size")
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, ahead: bytes = b"") -> None:
         self.length: int | None = None
-        self.size = 0
+        self.size = len(ahead)
         self.complete = False
+        self._ahead = ahead
         self._source = source
         self._sink: BodySink | None = None
         self._paused = False
@@ -154,6 +162,9 @@ class RawBody:
 
     def start(self, sink: BodySink) -> None:
         self._sink = sink
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            sink.body_data(ahead)
 
     def pause(self) -> None:
         self._source.pause_body()

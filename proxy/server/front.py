@@ -94,7 +94,7 @@ class Front:
         self.longest_kept_head = LONGEST_KEPT_HEAD
         self.memo_allowed = True
         self.draining = False
-        self.connections: set[ClientConnection] = set()
+        self.connections: dict[ClientConnection, None] = {}  # the oldest first
         self._turned_away = 0
         self._accepted = 0
         self.limits: Limits
@@ -114,6 +114,12 @@ class Front:
         self._parser = None
         self._trust.clear()
         self._kinds.clear()
+
+    def drain(self) -> None:
+        """From now on each answer is its connection's last, those of the memo too."""
+        self.draining = True
+        for connection in self.connections:
+            connection.drain()
 
     # ---- parsers ---------------------------------------------------------------------------------------------------------------
 
@@ -157,10 +163,10 @@ class Front:
     def opened(self, connection: ClientConnection) -> bool:
         """Counted in; False where this client, or all together, have too many."""
         address = connection.client.address
-        self.connections.add(connection)
+        self.connections[connection] = None
         self._accepted += 1
         self._per_address[address] += 1
-        if self._most and len(self.connections) > self._most and not self._make_room():
+        if self._most and len(self.connections) > self._most and not self._make_room(connection):
             self._turned_away += 1
             return False
         most = self.limits.per_client
@@ -169,10 +175,10 @@ class Front:
             return False
         return True
 
-    def _make_room(self) -> bool:
-        """An idle connection goes in favour of one that wants something."""
+    def _make_room(self, new: ClientConnection) -> bool:
+        """An idle connection goes in favour of a new one."""
         for connection in self.connections:
-            if connection.evictable:
+            if connection.evictable and connection is not new:
                 connection.close_if_idle()
                 return True
         return False
@@ -180,7 +186,7 @@ class Front:
     def closed(self, connection: ClientConnection) -> None:
         if connection not in self.connections:
             return
-        self.connections.discard(connection)
+        del self.connections[connection]
         address = connection.client.address
         self._per_address[address] -= 1
         if not self._per_address[address]:

@@ -61,6 +61,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         "_closing",
         "_congested",
         "_drained",
+        "_empty_lines",
         "_exchange",
         "_front",
         "_gone",
@@ -98,6 +99,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._memo: Memo = None  # type: ignore[assignment]  # likewise
         self._buffer = bytearray()
         self._scanned = 0
+        self._empty_lines = 0  # before the next request
         self._exchange: Exchange | None = None
         self._checked: CheckedRequest | None = None
         self._body: RequestBody | RawBody | None = None
@@ -134,7 +136,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self.deadline = min(self.limit, now + STEP)
         front.wheel.watch(self)
         self.trusted, self._memo = front.kind_of(self.door, address)
-        self._quick = True
+        self._quick = not front.draining
         if not front.opened(self):
             self._quick = False
             self._refuse(Failure(errors.TOO_MANY, "connections of this client or in all"))
@@ -191,13 +193,13 @@ class ClientConnection(Sender, asyncio.Protocol):
 
     def _repeat(self, answer: Answer, now: float) -> None:
         """The memo's answer, once more: the same bytes, counters and log line as on the long way."""
+        front = self._front
+        self.limit = now + front.limits.keepalive  # before the write, which may find the client congested
         if answer.parts is None:
             self.send(answer.payload)
         else:
             for part in answer.parts:
                 self.send(part)
-        front = self._front
-        self.limit = now + front.limits.keepalive
         front.observer.repeated(answer.template, self.client, now)  # type: ignore[arg-type]  # the loop's clock is MonoTime
         front.store.touch(answer.stored)
 
@@ -210,6 +212,8 @@ class ClientConnection(Sender, asyncio.Protocol):
         if body is not None and not body.complete:
             self._touch_body()
             data = body.feed(data)
+            if body.complete and self._body is body and not self._congested:
+                self.limit = inf  # from here on it is the origin's time
             if not data:
                 return
         if not self._buffer:
@@ -224,9 +228,13 @@ class ClientConnection(Sender, asyncio.Protocol):
 
     def _expect_head(self) -> None:
         self.limit = self._front.now() + self._front.limits.head_time
+        self._hasten()
+
+    def _hasten(self) -> None:
+        """The wheel looks in when the limit is reached, not only at its next round."""
         if self.limit < self.deadline:
             self.deadline = self.limit
-            self._front.wheel.hasten(self)
+            self._front.wheel.watch(self)
 
     def _advance(self) -> None:
         """Requests are taken from the buffer, one after the other, until one is under way or no whole head is left."""
@@ -246,15 +254,18 @@ class ClientConnection(Sender, asyncio.Protocol):
 
     def _rest(self) -> None:
         """Nothing is in flight: the connection waits for the next request, or for the rest of one."""
-        if len(self._buffer) <= AHEAD:
+        if self._congested:
+            return  # its patience runs; reading goes on when the client takes bytes again
+        if self._reading_paused and len(self._buffer) <= AHEAD:
             self._resume_reading()
         if self._buffer:
             return
         self._scanned = 0
-        if self._waiting_eof or self._front.draining:
+        front = self._front
+        if self._waiting_eof or front.draining:
             self._close()
             return
-        self.limit = self._front.now() + self._front.limits.keepalive
+        self.limit = front.now() + front.limits.keepalive
         self._quick = not self._congested
 
     def _take_one(self) -> bool:
@@ -262,7 +273,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         buffer = self._buffer
         if self._scanned == 0:
             self._skip_empty_lines()
-        if not buffer:
+        if not buffer or buffer == b"\r":
             return False
         end = buffer.find(HEAD_END, self._scanned)
         if end < 0 or end > self._front.limits.head:
@@ -283,10 +294,9 @@ class ClientConnection(Sender, asyncio.Protocol):
 
     def _skip_empty_lines(self) -> None:
         """At most two: what old clients send behind a body is ignored, a stream of them is no request (RFC 9112 §2.2)."""
-        for _ in range(2):
-            if not self._buffer.startswith(b"\r\n"):
-                return
+        while self._empty_lines < 2 and self._buffer.startswith(b"\r\n"):
             del self._buffer[:2]
+            self._empty_lines += 1
 
     def _judge_partial(self, end: int) -> Failure | None:
         """What has come of a head so far may already be too much, or no request at all."""
@@ -338,6 +348,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         head = checked.head
         now = front.now()
         self.limit = inf
+        self._empty_lines = 0
         self._quick = self._started = self._chunked = self._until_close = False
         self._checked = checked
         self._keep = checked.keep_alive and not front.draining
@@ -358,7 +369,7 @@ class ClientConnection(Sender, asyncio.Protocol):
 
     def _touch_body(self) -> None:
         body = self._body
-        if body is not None and not body.complete and not self._upgraded:
+        if body is not None and not body.complete and not self._upgraded and not self._reading_paused:
             self.limit = self._front.now() + self._front.limits.body_idle
 
     # ---- the request body's source ---------------------------------------------------------------------------------------------
@@ -508,12 +519,9 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._keep = False
         self._chunked = self._head_only = False
         self.send(response_bytes(head.status, head.reason, head.fields.lines))
-        self._body = body = RawBody(self)
+        self._body = body = RawBody(self, bytes(self._buffer))
+        self._buffer.clear()
         self.limit = inf
-        if self._buffer:
-            data = bytes(self._buffer)
-            self._buffer.clear()
-            self._front.loop.call_soon(body.feed, data)
         self._resume_reading()
         return body
 
@@ -530,7 +538,10 @@ class ClientConnection(Sender, asyncio.Protocol):
         if not self._keep:
             self._finish_closing(unread=bool(self._buffer) or (body is not None and not body.complete))
         elif not self._advancing:
-            self._advance()
+            if self._buffer:
+                self._advance()
+            else:
+                self._rest()
 
     # ---- ends ------------------------------------------------------------------------------------------------------------------
 
@@ -555,9 +566,13 @@ class ClientConnection(Sender, asyncio.Protocol):
         self.flush()
         self._wire.write_eof()
         self._resume_reading()
+        if not self._congested:  # else it gets the time that it takes to read
+            self._wait_for_end()
+
+    def _wait_for_end(self) -> None:
+        """All is written, and so is our side's end; the client has a moment to see it and to end its own."""
         self.limit = self._front.now() + LINGER_TIME
-        self.deadline = self.limit
-        self._front.wheel.hasten(self)
+        self._hasten()
 
     def _linger(self, size: int) -> None:
         self._lingered += size
@@ -580,6 +595,7 @@ class ClientConnection(Sender, asyncio.Protocol):
             self.close_if_idle()
             return
         self.door = door
+        self._raw = None  # the plan in flight is of the configuration before: no memo may learn it
         self.client.listener = door.index
         self.client.said = None
         self.trusted, self._memo = self._front.kind_of(door, self.client.address)
@@ -587,6 +603,10 @@ class ClientConnection(Sender, asyncio.Protocol):
     @property
     def evictable(self) -> bool:
         return self._quick
+
+    def drain(self) -> None:
+        """The memo's answers say nothing of the end: from now on all goes the long way."""
+        self._quick = False
 
     def close_if_idle(self) -> None:
         """For a drain: a connection without request in flight or under way ends."""
@@ -608,6 +628,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._congested = True
         self._quick = False
         self.limit = self._front.now() + self._front.limits.client_idle
+        self._drained = self._wire.get_write_buffer_size()
         if self._exchange is None:
             self._pause_reading()
 
@@ -616,27 +637,34 @@ class ClientConnection(Sender, asyncio.Protocol):
         self.limit = inf
         x = self._exchange
         if x is None:
-            if not self._closing:
+            if self._closing:
+                self._wait_for_end()
+            else:
                 self._advance()
-        elif x.producer is not None:
+            return
+        self._touch_body()
+        if x.producer is not None:
             x.producer.writer_drained()
 
     def expired(self, now: float) -> None:
         """The wheel looks in: whoever has stood still for too long ends."""
         if self._gone:
             return
-        if now < self.limit and not self._too_slow(now):
-            self.deadline = min(self.limit, now + STEP)
-            self._front.wheel.watch(self)
-        elif self._takes_something():
+        if (self._congested or self._closing) and self._takes_something():
             self.limit = now + self._front.limits.client_idle
-            self.deadline = now + STEP
-            self._front.wheel.watch(self)
-        elif self._closing or self._congested:
+        if now >= self.limit or self._too_slow(now):
+            self._lose_patience()
+        self.deadline = min(max(self.limit, now), now + STEP)
+        self._front.wheel.watch(self)
+
+    def _lose_patience(self) -> None:
+        body = self._body
+        if self._closing or self._congested:
             self._wire.abort()
         elif self._exchange is not None:
-            if self._body is not None:
-                self._body.broken(Failure(errors.REQUEST_TIMEOUT, "request body stands still or is too slow"))
+            self.limit = inf
+            if body is not None and not body.complete:
+                body.broken(Failure(errors.REQUEST_TIMEOUT, "request body stands still or is too slow"))
         elif self._buffer:
             self._refuse(Failure(errors.REQUEST_TIMEOUT, "no whole request head in time"))
         else:
