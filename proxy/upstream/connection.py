@@ -440,7 +440,8 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         if now >= self.whole and self.call is not None:
             self._fail(Failure(errors.WHOLE_TIMEOUT, "the whole exchange takes too long"))
         elif now < self.limit:
-            self.deadline = min(self.limit, now + STEP) if self.call is None else min(self.limit, self.whole, now + STEP)
+            whole = inf if self.call is None else self.whole
+            self.deadline = min(self.limit, whole, now + STEP)
             self.home.wheel.watch(self)
         elif self.state is State.IDLE:
             self.close()
