@@ -170,6 +170,8 @@ class Pipeline:
             if x.body is not None and plan.view is not None:
                 x.body.limit(plan.view.max_body)
                 if x.done:
+                    return
+                if x.done:
                     return  # what came with the head was too much already
             if plan.checked.max_forwards == 0:
                 self._answer_here(x)

@@ -392,6 +392,7 @@ class Worker:
         slots[_UPSTREAM_OPEN] = open_
         slots[_UPSTREAM_IDLE] = idle
         slots[_EXCHANGES] = self._front.busy
+        slots[_TUNNELS] = sum(connection.is_tunnel for connection in self._front.connections)
         slots[_STORE_BYTES] = self._store.bytes
         slots[_STORE_ENTRIES] = self._store.entries
         slots[_MEMO_ENTRIES] = self._front.memo_entries
@@ -442,6 +443,7 @@ _CONNECTIONS = metrics.slot("tandem_connections_open")
 _UPSTREAM_OPEN = metrics.slot("tandem_upstream_connections_open")
 _UPSTREAM_IDLE = metrics.slot("tandem_upstream_connections_idle")
 _EXCHANGES = metrics.slot("tandem_exchanges_open")
+_TUNNELS = metrics.slot("tandem_tunnels_open")
 _STORE_BYTES = metrics.slot("tandem_store_bytes")
 _STORE_ENTRIES = metrics.slot("tandem_store_entries")
 _MEMO_ENTRIES = metrics.slot("tandem_memo_entries")

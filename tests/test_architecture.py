@@ -103,7 +103,6 @@ WITHOUT_TEST = {
     "proxy/server/front.py",
     "proxy/server/protocol.py",
     "proxy/upstream/client.py",
-    "proxy/upstream/connection.py",
     "proxy/worker.py",
 }
 

@@ -172,6 +172,13 @@ class RawBody:
     def resume(self) -> None:
         self._source.resume_body()
 
+    def finish(self) -> None:
+        """The client sends no more, and may still listen."""
+        sink, self._sink = self._sink, None
+        self.complete = True
+        if sink is not None:
+            sink.body_end()
+
     def broken(self, failure: Failure) -> None:
         sink, self._sink = self._sink, None
         self.complete = True

@@ -160,8 +160,8 @@ class ClientConnection(Sender, asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more. Whether it still listens cannot be seen, so it is waited for, a little."""
         if self._upgraded and isinstance(self._body, RawBody):
-            self._body.broken(Failure(errors.CLIENT_GONE, "closed"))
-            return False
+            self._body.finish()
+            return True
         if self._exchange is None or self._closing or (self._body is not None and not self._body.complete):
             return False
         self._waiting_eof = True
@@ -302,6 +302,8 @@ class ClientConnection(Sender, asyncio.Protocol):
         """What has come of a head so far may already be too much, or no request at all."""
         buffer, limits = self._buffer, self._front.limits
         first = buffer[0]
+        if buffer == b"\r":  # perhaps of an empty line
+            return None
         if not 0x21 <= first <= 0x7E:
             return Failure(errors.BAD_REQUEST, "does not begin like a request")
         if BARE_LF.search(buffer, max(0, self._scanned - 1), len(buffer) if end < 0 else end):
@@ -599,6 +601,10 @@ class ClientConnection(Sender, asyncio.Protocol):
         self.client.listener = door.index
         self.client.said = None
         self.trusted, self._memo = self._front.kind_of(door, self.client.address)
+
+    @property
+    def is_tunnel(self) -> bool:
+        return self._upgraded
 
     @property
     def evictable(self) -> bool:

@@ -183,6 +183,10 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             self.send(b"0\r\n\r\n")
         self._sent_whole = True
         self._body = None
+        if self.state is State.RAW and transport is not None and not transport.is_closing():
+            self.flush()
+            if transport.can_write_eof():
+                transport.write_eof()
         if self.state is State.HEAD and self._timeouts is not None:
             self.limit = limit = self.home.now() + self._timeouts.first_byte
             if limit < self.deadline:

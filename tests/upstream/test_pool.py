@@ -334,3 +334,30 @@ def test_the_end_of_a_request_to_a_peer_that_is_gone_is_forgotten():
     assert new.started(a) is None
     assert new.witness(a, BAD, 0.0) is None
     assert new.finished(a, BAD, 0.0) is None
+
+
+def test_hiring_is_choosing_and_starting_in_one():
+    """Two pools, one asked each way, go through the same peers, counts and standings."""
+    one, other = Pool(spec(origins(2, 1))), Pool(spec(origins(2, 1)))
+    for n in range(40):
+        now = float(n)
+        hired = one.hire(now, None, b"", (), 0.5)
+        origin = other.choose(now, random=0.5)
+        if hired is None:
+            assert origin is None
+            continue
+        peer, change = hired
+        assert peer.origin == origin
+        assert change == other.started(origin)
+        evidence = (GOOD, BAD, NONE, BAD)[n % 4]
+        assert one.hear(peer, evidence, now) == other.witness(origin, evidence, now)
+        assert one.release(peer, evidence, now) == other.finished(origin, evidence, now)
+        assert one.status(now) == other.status(now)
+
+
+def test_a_pool_of_one_hires_it_until_it_is_full():
+    pool = Pool(spec(origins(1, limit=1)))
+    peer, _ = pool.hire(0.0, None, b"", (), 0.0)
+    assert pool.hire(0.0, None, b"", (), 0.0) is None
+    pool.release(peer, GOOD, 0.0)
+    assert pool.hire(0.0, None, b"", (), 0.0) is not None
