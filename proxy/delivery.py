@@ -31,6 +31,7 @@ class Books(Protocol):
     def close_books(self, x: Exchange) -> None: ...
     def fail(self, x: Exchange, failure: Failure) -> None: ...
     def interim(self, x: Exchange, head: ResponseHead) -> None: ...
+    def relay_failed(self, x: Exchange, failure: Failure, relay: Relay) -> None: ...
     def begin_relayed(
         self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay
     ) -> None: ...
@@ -133,7 +134,8 @@ class Relay:
         self.x = x
         self.request: Request | None = None
         self.storable = False  # the answer was not expected to be storable, and may be all the same
-        self.update: Sequence[StoredResponse] = ()  # stored responses that this answer may tell something of (HEAD)
+        # Stored responses that this answer tells something of (HEAD), and that stand in where there is none.
+        self.update: Sequence[StoredResponse] = ()
         x.producer = self
 
     # ---- from the origin -------------------------------------------------------------------------------------------------------
@@ -173,7 +175,7 @@ class Relay:
         if x.done:
             return
         if not self._started:
-            self._books.fail(x, failure)
+            self._books.relay_failed(x, failure, self)
             return
         x.failure = failure
         self._books.close_books(x)

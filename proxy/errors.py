@@ -77,6 +77,7 @@ UPSTREAM_CLOSED = _row("upstream-closed", 502, "connection_terminated", Source.U
 FIRST_BYTE_TIMEOUT = _row("first-byte-timeout", 504, "http_response_timeout", Source.UPSTREAM)
 RESPONSE_IDLE = _row("response-idle", 504, "http_response_timeout", Source.UPSTREAM)
 WHOLE_TIMEOUT = _row("whole-timeout", 504, "http_response_timeout", Source.UPSTREAM)
+NOT_VALIDATED = _row("not-validated", 504, "destination_unavailable", Source.UPSTREAM)  # RFC 9111 §5.2.2.2
 RESPONSE_CUT = _row("response-cut", 502, "http_response_incomplete", Source.UPSTREAM)
 BAD_RESPONSE = _row("bad-response", 502, "http_protocol_error", Source.UPSTREAM)
 RESPONSE_HEAD_TOO_LARGE = _row("response-head-too-large", 502, "http_response_header_section_size", Source.UPSTREAM)

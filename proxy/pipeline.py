@@ -19,7 +19,7 @@ from proxy.errors import Failure, Source
 from proxy.exchange import NO_BODY, Exchange, FixedAnswer, Outcome, Reusable, Route
 from proxy.http.checks import Framing
 from proxy.http.fields import format_date
-from proxy.http.forwarding import ForwardOptions, forward_request, make_hop, readdress, via_line, without_forgeable
+from proxy.http.forwarding import ForwardOptions, forward_request, make_hop, readdress, refuse_loop, via_line, without_forgeable
 from proxy.http.message import Fields, RequestHead, ResponseHead
 from proxy.http.pages import error_page, reason_phrase
 from proxy.http.rewriting import rewrite_response
@@ -48,6 +48,19 @@ log = logging.getLogger("tandem")
 WHOLE = 256 * 2**10  # stored bodies up to this size are written at once; larger ones at the client's pace
 SAYING = storing.UNUSUAL | {b"cache-control", b"pragma"}  # a request without these leaves all to the stored response
 UNSHARED_TIME = 120.0  # seconds for which equal requests are not made to wait for one another (Varnish's hit-for-miss)
+# Failures in which the origin had no word; the others are broken answers.
+UNREACHED = frozenset(
+    {
+        errors.DNS_ERROR,
+        errors.CONNECT_ERROR,
+        errors.CONNECT_TIMEOUT,
+        errors.TLS_ERROR,
+        errors.NO_UPSTREAM,
+        errors.UPSTREAM_BUSY,
+        errors.UPSTREAM_CLOSED,
+        errors.FIRST_BYTE_TIMEOUT,
+    }
+)
 TICK_GUARD = 1e-5  # seconds: sums of times are rounded, and an answer must not outlive its tick
 NOWHERE = RequestHead(b"-", b"http", b"", b"", None, (1, 1), Fields())  # for the log line of what could not be read
 
@@ -121,6 +134,10 @@ class Pipeline:
             refusal = self._refusal(checked, view)
             if refusal is not None:
                 plan.way = refusal
+        try:
+            refuse_loop(head.fields, self.via)
+        except Failure as failure:
+            plan.way = failure
         if isinstance(plan.way, Route) and view is not None:
             self._plan_route(plan, plan.way, view)
         return plan
@@ -202,8 +219,8 @@ class Pipeline:
             x.producer = None
             self._decide(x, variants)
 
-    def _decide(self, x: Exchange, variants: Sequence[StoredResponse]) -> None:
-        """RFC 9111 §4: what the stored responses are good for."""
+    def _decide(self, x: Exchange, variants: Sequence[StoredResponse], *, joins: bool = True) -> None:
+        """RFC 9111 §4: what the stored responses are good for. `joins`: it may wait for what others have asked for."""
         route = x.route
         assert route is not None
         verdict = reuse.decide(x.request, variants, self.now(), route.rules)
@@ -218,9 +235,9 @@ class Pipeline:
                     self._refresh_soon(x, stored)
                 self._answer(x, stored)
             case reuse.Revalidate(stored=stored):
-                self._fetch(x, verdict.reason, (stored,))
+                self._fetch(x, verdict.reason, (stored,), joins=joins)
             case reuse.Miss(candidates=candidates):
-                self._fetch(x, verdict.reason, candidates)
+                self._fetch(x, verdict.reason, candidates, joins=joins)
             case reuse.Bypass():
                 x.outcome = Outcome.BYPASS
                 self._relay(x, verdict.reason)
@@ -232,13 +249,13 @@ class Pipeline:
 
     # ---- fetch: through the store's door ---------------------------------------------------------------------------------------
 
-    def _fetch(self, x: Exchange, reason: Reason, stale: tuple[StoredResponse, ...]) -> None:
+    def _fetch(self, x: Exchange, reason: Reason, stale: tuple[StoredResponse, ...], *, joins: bool) -> None:
         """One fetch for all who ask; what cannot be shared goes alone."""
         request = x.request
         if request.method != b"GET" or b"range" in request.fields:
             self._relay(x, reason, update=stale)
             return
-        alone = not stale and any(name in request.fields for name in validation.REPLACED)
+        alone = not joins or (not stale and any(name in request.fields for name in validation.REPLACED))
         alone = alone or (x.plan is not None and x.plan.alone)
         flight = None if alone else self.flights.get(x.key)
         if flight is not None and flight.body is None:
@@ -266,13 +283,19 @@ class Pipeline:
         if self.flights.get(x.key) is None:
             now = self.now()
             flight = Flight(self, self.store, x.key, None, started=now, wall=self.wall(now))
-            self._launch(flight, x, (stored,), listed=True)
+            self._launch(flight, self._refreshing(x, now), (stored,), listed=True)
+
+    def _refreshing(self, x: Exchange, now: MonoTime) -> Exchange:
+        """A request of our own, like the client's but for what it wants for itself: conditions, range, credentials, reloads."""
+        old = x.request
+        fields = old.fields.without(SAYING)
+        request = RequestHead(b"GET", old.scheme, old.authority, old.path, old.query, old.version, fields)
+        return Exchange(x.client, request, None, x.writer, now, self.wall(now), x.plan, route=x.route, key=x.key)
 
     def _launch(self, flight: Flight, x: Exchange, stale: tuple[StoredResponse, ...], *, listed: bool) -> None:
         route = x.route
         assert route is not None
-        if listed:
-            self.flights.open(flight)
+        self.flights.open(flight, listed=listed)
         flight.pattern = x
         if flight.leader is not None:
             lines = validation.conditional_fields(x.request, stale) if stale else ()
@@ -280,7 +303,7 @@ class Pipeline:
         else:
             asked = validation.refresh_fields(stale[0]).lines
             lines = tuple(line for line in asked if line[0].lower() in validation.REPLACED)
-            head = self._head_for(x, lines, storing.UNUSUAL)
+            head = self._head_for(x, lines, SAYING, b"GET")
         flight.stale = stale if lines else ()
         flight.fallback = stale
         flight.request = request = Request(
@@ -354,12 +377,12 @@ class Pipeline:
         """A waiter for whom it was not good: its own look-up and fetch, at once."""
         x.producer = None
         variants = self.store.variants(x.key)
-        self._decide(x, variants)
+        self._decide(x, variants, joins=False)
 
     def _pass_alone(self, flight: Flight, checked: CheckedResponse, why: Reason) -> None:
         """Not for the store: the leader gets it as it comes, the others ask for themselves, at once."""
-        self.flights.close(flight)
-        if checked.head.status != 304:
+        self.flights.over(flight)
+        if checked.head.status != 304 and why is not Reason.NOT_STORED_REQUEST:  # which is no word of the origin's
             self.flights.remember_unshareable(flight.key)
             if flight.leader is not None and flight.leader.plan is not None and flight.leader.plan.plain:
                 flight.leader.plan.unshared_until = self.now() + UNSHARED_TIME
@@ -383,7 +406,7 @@ class Pipeline:
         pattern = flight.pattern
         assert pattern is not None
         assert pattern.route is not None
-        self.flights.close(flight)
+        self.flights.over(flight)
         asked = pattern.request if flight.leader is not None else None
         match validation.decide_304(pattern.request, head, flight.stale):
             case validation.Freshen(stored=old, others=others):
@@ -425,10 +448,10 @@ class Pipeline:
         )
         if asked is not None and not key.matches(new, asked) and new.selecting is not None:
             new = validation.adopt(new, asked)
-        if validation.may_keep(new):
-            self.store.put(new)
-        else:
+        if not validation.may_keep(new):
             self.store.remove(old)
+        elif old.live:  # else it was purged or replaced meanwhile, which must not be undone
+            self.store.put(new)
         return new
 
     def flight_failed(self, flight: Flight, failure: Failure) -> None:
@@ -436,28 +459,40 @@ class Pipeline:
         if self._serve_stale(flight, failure):
             return
         for x in flight.everybody():
-            self.fail(x, failure)
+            self.fail(x, self._told(x, failure, flight.fallback))
+
+    @staticmethod
+    def _told(x: Exchange, failure: Failure, stored: Sequence[StoredResponse]) -> Failure:
+        """Cut off from the origin, with something stored that must not be used without its word: 504 (RFC 9111 §5.2.2.2)."""
+        bound = any((one.control.never_stale or one.control.no_cache) and key.matches(one, x.request) for one in stored)
+        return Failure(errors.NOT_VALIDATED, failure.kind.token) if bound and failure.kind in UNREACHED else failure
 
     def _serve_stale(self, flight: Flight, failure: Failure) -> bool:
         """RFC 9111 §4.2.4, RFC 5861 §4: the origin fails, what is stored may stand in. False if nobody may have it."""
-        now = self.now()
         pattern = flight.pattern
         assert pattern is not None
-        assert pattern.route is not None
-        rules = pattern.route.rules
-        old = next((s for s in flight.fallback if key.matches(s, pattern.request)), None)
-        if old is None or not reuse.may_serve_on_error(old, now, rules, pattern.request):
+        if not flight.fallback or self._stand_in(pattern, flight.fallback) is None:
             return False
         flight.give_up()
         for x in flight.everybody():
-            if key.matches(old, x.request) and reuse.may_serve_on_error(old, now, rules, x.request):
-                x.outcome = Outcome.STALE
-                x.reason = Reason.STALE_ON_ERROR
-                x.failure = None
-                self._answer(x, old)
+            old = self._stand_in(x, flight.fallback)
+            if old is not None:
+                self._answer_stale(x, old)
             else:
-                self.fail(x, failure)
+                self.fail(x, self._told(x, failure, flight.fallback))
         return True
+
+    def _stand_in(self, x: Exchange, stored: Sequence[StoredResponse]) -> StoredResponse | None:
+        """What may answer this request although the origin fails."""
+        assert x.route is not None
+        now, rules = self.now(), x.route.rules
+        fit = (s for s in stored if key.matches(s, x.request) and reuse.may_serve_on_error(s, now, rules, x.request))
+        return next(fit, None)
+
+    def _answer_stale(self, x: Exchange, old: StoredResponse) -> None:
+        x.outcome = Outcome.STALE
+        x.reason = Reason.STALE_ON_ERROR
+        self._answer(x, old)
 
     def waiter_gone(self, x: Exchange) -> None:
         self.close_books(x)
@@ -490,6 +525,8 @@ class Pipeline:
 
     def begin_relayed(self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay) -> None:
         """A head that is not for the store goes out."""
+        if relay.update and self._stands_in(x, checked, request, relay):
+            return
         head = self._relayed(x, checked, request, relay)
         if head is not None:
             x.writer.start(head, _length(checked))
@@ -500,6 +537,8 @@ class Pipeline:
         self, x: Exchange, checked: CheckedResponse, body: bytes, request: Request | None, relay: Relay
     ) -> None:
         """The same for an answer that has come as a whole."""
+        if relay.update and self._stands_in(x, checked, request, relay):
+            return
         head = self._relayed(x, checked, request, relay)
         if head is not None:
             x.sent = len(body)
@@ -509,9 +548,29 @@ class Pipeline:
         elif request is not None:
             self._take_off(x, request).upstream_whole(checked, body)
 
+    def _stands_in(self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay) -> bool:
+        """The origin is in trouble, and what is stored answers in its place (RFC 9111 §4.3.3)."""
+        old = self._stand_in(x, relay.update) if checked.head.status in storing.TROUBLE else None
+        if old is None:
+            return False
+        relay.request = None
+        if request is not None:
+            request.cancel()
+        self._answer_stale(x, old)
+        return True
+
+    def relay_failed(self, x: Exchange, failure: Failure, relay: Relay) -> None:
+        """No head came: as with a flight."""
+        old = self._stand_in(x, relay.update) if relay.update else None
+        if old is not None:
+            self._answer_stale(x, old)
+        else:
+            self.fail(x, self._told(x, failure, relay.update))
+
     def _take_off(self, x: Exchange, request: Request) -> Flight:
         """What was relayed may be stored after all: its fetch goes on as a flight that nobody joins."""
         flight = Flight(self, self.store, x.key, x, started=x.started, wall=x.wall)
+        self.flights.open(flight, listed=False)
         flight.pattern = x
         flight.request = request
         request.receiver = flight
@@ -540,12 +599,12 @@ class Pipeline:
             return None
         if x.request.method not in SAFE:
             self._invalidate(x, checked.head)
-        elif relay.update:
+        elif relay.update and x.request.method == b"HEAD":
             self._update_by_head(x, checked, relay.update, now)
         assert x.reason is not None
         member = cache_status(x.reason, hit=False, detail=x.detail.token if x.detail else None)
         head = head.with_fields(head.fields.plus(via_line(head.version, NAME), (b"Cache-Status", member)))
-        if b"date" in checked.head.fields and not relay.update:
+        if b"date" in checked.head.fields and not relay.update and x.request.method in SAFE:  # the others invalidate each time
             plan.relayed[address] = Relayed(checked, head, x.reason, x.detail)
         x.response = head
         return head
@@ -587,6 +646,7 @@ class Pipeline:
         """An unsafe method has changed something at the origin (RFC 9111 §4.4)."""
         assert x.route is not None
         for gone in storing.invalidated(x.request, head, x.route.rules):
+            self.flights.outdate(gone)
             self.tally.invalidated += self.store.purge_key(gone)
             if x.route.rules.key_fields:
                 self.tally.invalidated += self.store.purge_prefix(gone + b"\n")
@@ -601,6 +661,8 @@ class Pipeline:
         """What a HEAD tells of a stored GET (RFC 9111 §4.3.5)."""
         assert x.route is not None
         for old in update:
+            if not key.matches(old, x.request):
+                continue  # a variant that this request would not have chosen
             match validation.decide_head(checked.head, old):
                 case validation.HeadEffect.UPDATES:
                     new = validation.freshen(
@@ -632,7 +694,9 @@ class Pipeline:
 
     # ---- towards the origin ----------------------------------------------------------------------------------------------------
 
-    def _head_for(self, x: Exchange, replace: tuple[Line, ...] = (), drop: frozenset[bytes] = frozenset()) -> bytes | Callable[[Origin], bytes]:
+    def _head_for(
+        self, x: Exchange, replace: tuple[Line, ...] = (), drop: frozenset[bytes] = frozenset(), method: bytes | None = None
+    ) -> bytes | Callable[[Origin], bytes]:
         """The request head for whichever origin is chosen; at once where it is known."""
         plan = x.plan
         assert plan is not None
@@ -652,7 +716,7 @@ class Pipeline:
             if template is None:
                 options = self._options[view.name] if host is None else self._forward_options(view, host)
                 leave = drop | {b"cookie"} if x.route is not None and x.route.rules.ignore_cookies else drop
-                template = forward_request(plan.checked, options, trusted=plan.trusted, replace=replace, drop=leave)
+                template = forward_request(plan.checked, options, trusted=plan.trusted, replace=replace, drop=leave, method=method)
                 if plain:
                     plan.templates[host] = template
             whole = template.head(hop)
@@ -806,6 +870,7 @@ class Pipeline:
         if not plan.may_purge or not plan.key:
             self.fail(x, Failure(errors.FORBIDDEN, "PURGE from here"))
             return
+        self.flights.outdate(plan.key)
         count = self.store.purge_key(plan.key)
         if self.purge_elsewhere is None:
             self._purged(x, count)

@@ -47,22 +47,47 @@ class Flights:
     """The flights of a worker by key, and what has proved unshareable."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._flights: dict[bytes, Flight] = {}
+        self._flights: dict[bytes, Flight] = {}  # those that can be joined
+        self._loose: set[Flight] = set()  # those that cannot, or not any more
         self._unshareable: TTLCache[bytes, bool] = TTLCache(UNSHAREABLE, UNSHAREABLE_TIME, timer=now)
 
     def get(self, key: bytes) -> Flight | None:
         return self._flights.get(key)
 
-    def open(self, flight: Flight) -> None:
-        assert flight.key not in self._flights
-        self._flights[flight.key] = flight
-        flight.listed_in = self
+    def open(self, flight: Flight, *, listed: bool) -> None:
+        """It is under way from now on; `listed`: others may join it."""
+        flight.home = self
+        if listed:
+            assert flight.key not in self._flights
+            self._flights[flight.key] = flight
+        else:
+            self._loose.add(flight)
 
     def close(self, flight: Flight) -> None:
         """Nobody joins it any more."""
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
-        flight.listed_in = None
+            self._loose.add(flight)
+
+    def over(self, flight: Flight) -> None:
+        """It has ended."""
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+        self._loose.discard(flight)
+
+    def outdate(self, key: bytes) -> None:
+        """What is stored under the key has been purged: nothing that was asked for before comes after it into the store."""
+        flight = self._flights.get(key)
+        if flight is not None:
+            self.close(flight)
+        if self._loose:
+            self.outdate_where(lambda one: one.key == key)
+
+    def outdate_where(self, concerned: Callable[[Flight], bool]) -> None:
+        for flight in [flight for flight in self._flights.values() if concerned(flight)]:
+            self.close(flight)
+        for flight in self._loose:
+            flight.outdated = flight.outdated or concerned(flight)
 
     def is_unshareable(self, key: bytes) -> bool:
         return bool(self._unshareable) and key in self._unshareable
@@ -75,14 +100,15 @@ class Flights:
             self._unshareable.pop(key, None)
 
     def __len__(self) -> int:
-        return len(self._flights)
+        """How many are under way."""
+        return len(self._flights) + len(self._loose)
 
 
 class Flight:
     """A fetch on its way. `leader` is the exchange that caused it, None for a refresh of our own."""
 
     __slots__ = (
-        "_held",
+        "_let_go",
         "_paused",
         "_readers",
         "_reserved",
@@ -90,11 +116,12 @@ class Flight:
         "body",
         "fallback",
         "forbidden",
+        "home",
         "judge",
         "key",
         "leader",
-        "listed_in",
         "most",
+        "outdated",
         "pattern",
         "request",
         "stale",
@@ -117,7 +144,8 @@ class Flight:
         self.fallback: tuple[StoredResponse, ...] = ()  # what may stand in for a failing origin
         self.stale: tuple[StoredResponse, ...] = ()  # what is being validated
         self.request: Request | None = None
-        self.listed_in: Flights | None = None
+        self.home: Flights | None = None
+        self.outdated = False  # what it brings was purged or invalidated meanwhile
         self.body: Body | None = None
         self.stored: StoredResponse | None = None
         self.storing = False
@@ -125,7 +153,7 @@ class Flight:
         self.most = 0  # bytes that may be stored
         self._readers: list[Delivery] = []
         self._reserved = 0
-        self._held = 0
+        self._let_go = 0  # bytes of the body that all have read, once it is not stored
         self._paused = False
 
     # ---- joining ---------------------------------------------------------------------------------------------------------------
@@ -150,7 +178,7 @@ class Flight:
             self.give_up()
 
     def give_up(self) -> None:
-        self._unlist()
+        self._is_over()
         request, self.request = self.request, None
         if request is not None:
             request.cancel()
@@ -174,16 +202,18 @@ class Flight:
         self.forbidden = forbidden
         self.stored = stored
         self.body = stored.body
-        self.storing = True
+        self.storing = not self.outdated
         self.most = most
+        if self.outdated:
+            self._unlist()
 
     def reader_left(self, reader: Delivery) -> None:
         if reader in self._readers:
             self._readers.remove(reader)
-        if not self._readers and not self.storing and self.request is not None:
-            self.give_up()
-        elif not self.storing:
+        if not self.storing:
             self._slide()
+            if not self._readers and self.request is not None:
+                self.give_up()
 
     def reader_moved(self) -> None:
         if not self.storing:
@@ -193,8 +223,6 @@ class Flight:
         """It has become too large, or memory is short: it travels on to those who read, through a window."""
         self.storing = False
         self._unlist()
-        self._store.release(self._reserved)
-        self._reserved = 0
         self._slide()
         if not self._readers:
             self.give_up()
@@ -202,14 +230,20 @@ class Flight:
     def _slide(self) -> None:
         """What all have read is let go; the origin waits for the slowest (bounded window)."""
         body = self.body
-        if body is None or self.request is None:
+        if body is None:
             return
         passed = min((reader.at for reader in self._readers), default=len(body.chunks))
         if passed:
+            self._let_go += sum(map(len, body.chunks[:passed]))
             del body.chunks[:passed]
             for reader in self._readers:
                 reader.at -= passed
-        waiting = sum(map(len, body.chunks))
+        waiting = body.size - self._let_go
+        if self._reserved > waiting:
+            self._store.release(self._reserved - waiting)
+            self._reserved = waiting
+        if self.request is None:
+            return
         if waiting > WINDOW and not self._paused:
             self._paused = True
             self.request.pause()
@@ -218,8 +252,13 @@ class Flight:
             self.request.resume()
 
     def _unlist(self) -> None:
-        if self.listed_in is not None:
-            self.listed_in.close(self)
+        if self.home is not None:
+            self.home.close(self)
+
+    def _is_over(self) -> None:
+        if self.home is not None:
+            self.home.over(self)
+            self.home = None
 
     # ---- from the origin -------------------------------------------------------------------------------------------------------
 
@@ -249,19 +288,27 @@ class Flight:
 
     def upstream_end(self) -> None:
         self.request = None
-        self._unlist()
+        self._is_over()
         body = self.body
         if body is None:
             return
         body.finish()
         if self.storing and self.stored is not None:
-            self._store.release(self._reserved)
-            self._reserved = 0
-            self.stored.length = body.size
-            if not any(_occurs(one, body) for one in self.forbidden):
-                self._store.put(self.stored)
+            self._keep(self.stored, body)
         for reader in list(self._readers):
             reader.pump()
+        if not self.storing:
+            self._slide()
+
+    def _keep(self, stored: StoredResponse, body: Body) -> None:
+        """Into the store with it; where that may not be, its memory stays reserved until all have read it."""
+        stored.length = body.size
+        if self.outdated or any(_occurs(one, body) for one in self.forbidden):
+            self.storing = False
+            return
+        self._store.release(self._reserved)
+        self._reserved = 0
+        self._store.put(stored)
 
     def upstream_whole(self, checked: CheckedResponse, body: bytes) -> None:
         """As head, data and end; the head may have passed the rest on to a relay."""
@@ -275,17 +322,17 @@ class Flight:
 
     def upstream_failed(self, failure: Failure) -> None:
         self.request = None
-        self._unlist()
+        self._is_over()
         body = self.body
         if body is None:
             self.judge.flight_failed(self, failure)
             return
         body.state = BodyState.BROKEN
-        self._store.release(self._reserved)
-        self._reserved = 0
+        self.storing = False
         for reader in list(self._readers):
             reader.x.failure = failure
             reader.pump()
+        self._slide()
 
     def upstream_upgraded(self, checked: CheckedResponse, connection: UpstreamConnection, tail: bytes) -> None:
         raise AssertionError("a fetch for the store asks for no upgrade")
