@@ -37,18 +37,25 @@ class Outbox:
     def flush(self) -> None:
         senders, self.waiting = self.waiting, []
         for sender in senders:
-            if sender.pending:
+            pending = sender.pending
+            if len(pending) == 1:  # by far the most: here, without another call
+                transport = sender.transport
+                data = pending.pop()
+                sender.waiting_bytes = 0
+                if transport is not None and not transport.is_closing():
+                    transport.write(data)
+            elif pending:
                 sender.flush()
 
 
 class Sender:
     """A connection's side of it; the base of the protocols of both sides."""
 
-    __slots__ = ("_outbox", "_waiting_bytes", "pending", "transport")
+    __slots__ = ("_outbox", "pending", "transport", "waiting_bytes")
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self.pending: list[bytes] = []
         self.transport: asyncio.Transport | None = None
 
@@ -58,14 +65,14 @@ class Sender:
         if not pending:
             self._outbox.join(self)
         pending.append(data)
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes > FLUSH:
+        self.waiting_bytes += len(data)
+        if self.waiting_bytes > FLUSH:
             self.flush()
 
     def flush(self) -> None:
         """What waits goes to the transport now; a connection that is gone takes nothing."""
         pending, self.pending = self.pending, []
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         transport = self.transport
         if transport is None or transport.is_closing() or not pending:
             return

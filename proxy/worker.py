@@ -14,7 +14,7 @@ import resource
 import ssl
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from config.units import MonoTime, WallTime
 from proxy import bus, link, region
@@ -37,7 +37,7 @@ from proxy.upstream.resolve import Resolver
 from proxy.wheel import Drive, Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from config.schema import Config, Site
@@ -122,7 +122,7 @@ class Worker:
             self._store,
             self._upstreams,
             self._observer,
-            now=lambda: MonoTime(loop.time()),
+            now=cast("Callable[[], MonoTime]", loop.time),
             wall=self._wall,
             via=_pseudonym(settings.runtime),
             spawn=self._spawn,

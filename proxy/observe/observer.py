@@ -146,7 +146,11 @@ class Observer:
             self._dirty.append(template)
         template.pending += 1
         duration = now - x.started
-        self._time(x, duration)
+        durations, first = self._durations, x.first_byte  # as in `_time`, without a call
+        durations[duration] = durations.get(duration, 0) + 1
+        if first is not None:
+            wait, waits = first - x.started, self._waits
+            waits[wait] = waits.get(wait, 0) + 1
         if template.lines:
             self._record((template.lines, x.client, now, duration))
 

@@ -19,7 +19,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from proxy import errors, parsers
-from proxy.cache.memo import Answer
+from proxy.cache.memo import COPY_BELOW, Answer
 from proxy.chunked import ChunkedBody
 from proxy.errors import Failure
 from proxy.exchange import NO_BODY, Client, Exchange
@@ -483,9 +483,12 @@ class ClientConnection(Sender, asyncio.Protocol):
             chunks = ()
         if x.reusable is not None and self._raw is not None and self._keep:
             self._remember(x, self._raw, frame, chunks)
-        self.send(frame)
-        for chunk in chunks:
-            self.send(chunk)
+        if len(chunks) == 1 and length <= COPY_BELOW:
+            self.send(frame + chunks[0])
+        else:
+            self.send(frame)
+            for chunk in chunks:
+                self.send(chunk)
         self._over()
 
     def _remember(self, x: Exchange, raw: bytes, frame: bytes, chunks: Sequence[bytes]) -> None:

@@ -20,7 +20,7 @@ from cachetools import FIFOCache
 
 from proxy import errors
 from proxy.errors import Failure, Retry
-from proxy.upstream.connection import UpstreamConnection
+from proxy.upstream.connection import IDLE, UpstreamConnection
 from proxy.upstream.health import Evidence, evidence_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from proxy.wheel import Wheel
 
 MOST_TRIES = 3  # origins asked for one request whose connect fails: enough for a rolling restart of a pool
+_GOOD = Evidence.GOOD
 SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110 §9.2.1
 MEMO_HEADS = 512  # response heads repeat within a second (Date changes), so few are ever alive
 
@@ -92,7 +93,9 @@ class Upstreams:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if connection.usable:
+            transport = connection.transport
+            # As `usable`, here without a call.
+            if connection.state is IDLE and not connection.ended and transport is not None and not transport.is_closing():
                 self.reused += 1
                 return connection
             connection.close()
@@ -288,8 +291,12 @@ class Request:
         self.receiver.upstream_end()
 
     def upstream_whole(self, checked: CheckedResponse, body: bytes) -> None:
-        self.connection = None
-        self._finished(Evidence.GOOD)
+        peer, self.peer, self.connection = self.peer, None, None
+        assert peer is not None
+        upstreams = self._upstreams
+        change = self._pool.release(peer, _GOOD, upstreams.now())  # type: ignore[arg-type]  # the loop's clock is MonoTime
+        if change is not None:
+            upstreams.changed(change)
         self.receiver.upstream_whole(checked, body)
 
     def upstream_upgraded(self, checked: CheckedResponse, tail: bytes) -> None:

@@ -48,6 +48,11 @@ class State(IntEnum):
     CLOSED = 6
 
 
+# Looked at for each event: a global is found faster than a member of a class.
+IDLE, _HEAD, _COUNTED, _CHUNKED, _UNTIL_CLOSE, _RAW, _CLOSED = State
+_LENGTH = Framing.LENGTH
+
+
 class Call(Protocol):
     """Who owns the connection while a request is out."""
 
@@ -89,7 +94,6 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         "_buffer",
         "_chunked_out",
         "_chunks",
-        "_eof",
         "_held",
         "_interim",
         "_interim_bytes",
@@ -99,6 +103,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         "_timeouts",
         "call",
         "deadline",
+        "ended",
         "home",
         "limit",
         "origin",
@@ -114,7 +119,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self.origin = origin
         self.shelf = shelf  # where it waits for its next request, beside its like
         self.call: Call | None = None
-        self.state = State.IDLE
+        self.state = IDLE
         self.served = 0  # responses completed here; 0: a fresh connection
         self.deadline = home.now() + STEP
         self.limit = self.whole = inf
@@ -122,7 +127,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self._buffer = b""
         self._remaining = 0
         self._keep = True
-        self._eof = False
+        self.ended = False
         self._held = False  # reading is paused
         self._sent_whole = True
         self._body: BodyReader | None = None
@@ -136,11 +141,11 @@ class UpstreamConnection(Sender, asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """A request may go out now: the other side has not closed, and sent nothing it was not asked for."""
-        return self.state is State.IDLE and not self._eof and self.transport is not None and not self.transport.is_closing()
+        return self.state is IDLE and not self.ended and self.transport is not None and not self.transport.is_closing()
 
     def ask(self, call: Call, head: bytes, body: BodyReader | None, timeouts: Timeouts, whole: float) -> None:
         """The request goes out; its response comes back through `call`. `whole` is the time at which all must be over."""
-        assert self.state is State.IDLE
+        assert self.state is IDLE
         assert self.transport is not None
         self.call = call
         self.limit = limit = self.home.now() + timeouts.first_byte
@@ -148,7 +153,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         if limit < self.deadline or whole < self.deadline:
             self._hasten(min(limit, whole))
         self._timeouts = timeouts
-        self.state = State.HEAD
+        self.state = _HEAD
         self._interim = self._interim_bytes = 0
         self.send(head)
         if body is not None:
@@ -168,7 +173,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        if self.state is State.RAW:
+        if self.state is _RAW:
             self._moved()
         if self._chunked_out:
             self.send(b"%x\r\n" % len(chunk))
@@ -183,18 +188,18 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             self.send(b"0\r\n\r\n")
         self._sent_whole = True
         self._body = None
-        if self.state is State.RAW and transport is not None and not transport.is_closing():
+        if self.state is _RAW and transport is not None and not transport.is_closing():
             self.flush()
             if transport.can_write_eof():
                 transport.write_eof()
-        if self.state is State.HEAD and self._timeouts is not None:
+        if self.state is _HEAD and self._timeouts is not None:
             self.limit = limit = self.home.now() + self._timeouts.first_byte
             if limit < self.deadline:
                 self._hasten(limit)
 
     def body_failed(self, failure: Failure) -> None:
         """The client's body broke off: the origin must not take what it got for the whole (RFC 9112 §8)."""
-        if self.state is State.RAW:
+        if self.state is _RAW:
             self._hang_up()
         else:
             self._fail(failure)
@@ -203,7 +208,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         """The client has left the tunnel: its last words still go out, then the origin sees an orderly end."""
         call = self.call
         self.call = self._body = None
-        self.state = State.CLOSED
+        self.state = _CLOSED
         self.flush()
         if self.transport is not None:
             self.transport.close()
@@ -214,13 +219,13 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         """The origin takes no more of the request for now: its patience runs, the client's does not."""
         if self._body is not None:
             self._body.pause()
-            if self.state is State.HEAD:
+            if self.state is _HEAD:
                 self._moved()
 
     def resume_writing(self) -> None:
         if self._body is not None:
             self._body.resume()
-            if self.state is State.HEAD:
+            if self.state is _HEAD:
                 self.limit = inf  # the client's body has limits of its own
 
     def pause(self) -> None:
@@ -250,7 +255,9 @@ class UpstreamConnection(Sender, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         state = self.state
         call = self.call
-        if state is State.COUNTED:
+        if state is _HEAD:
+            self._head_received(data)
+        elif state is _COUNTED:
             assert call is not None
             left = self._remaining - len(data)
             if left > 0:
@@ -259,11 +266,9 @@ class UpstreamConnection(Sender, asyncio.Protocol):
                 call.upstream_data(data)
             else:
                 self._last_counted(call, data)
-        elif state is State.HEAD:
-            self._head_received(data)
-        elif state is State.CHUNKED:
+        elif state is _CHUNKED:
             self._chunked_received(data)
-        elif state is State.UNTIL_CLOSE or state is State.RAW:
+        elif state is _UNTIL_CLOSE or state is _RAW:
             assert call is not None
             self._moved()
             call.upstream_data(data)
@@ -286,7 +291,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             data = self._buffer + data
             self._buffer = b""
         call = self.call
-        while self.state is State.HEAD and call is not None:
+        while self.state is _HEAD and call is not None:
             end = data.find(HEAD_END)
             if end < 0:
                 if len(data) > self.home.limits.response_head:
@@ -333,7 +338,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
 
     def start_raw(self, body: BodyReader) -> None:
         """After a 101 was passed on: the client's bytes flow as they are."""
-        assert self.state is State.RAW
+        assert self.state is _RAW
         self._body = body
         self._chunked_out = False
         body.start(self)
@@ -341,20 +346,20 @@ class UpstreamConnection(Sender, asyncio.Protocol):
     def _final_received(self, call: Call, checked: CheckedResponse, raw: bytes, rest: bytes) -> None:
         framing = checked.framing
         self._keep = checked.keep_alive
-        if framing is Framing.LENGTH:
+        if framing is _LENGTH:
             assert checked.content_length is not None
             if len(rest) == checked.content_length:  # all of it is here: most answers are small
                 self._whole(call, checked, rest)
                 return
             self._remaining = checked.content_length
-            self.state = State.COUNTED
+            self.state = _COUNTED
         elif framing is Framing.CHUNKED:
-            self.state = State.CHUNKED
+            self.state = _CHUNKED
             self._open_chunked(raw)
         elif framing is Framing.CLOSE:
-            self.state = State.UNTIL_CLOSE
+            self.state = _UNTIL_CLOSE
         elif checked.upgrade is not None:
-            self.state = State.RAW
+            self.state = _RAW
             self._moved()
             call.upstream_upgraded(checked, rest)
             return
@@ -403,10 +408,10 @@ class UpstreamConnection(Sender, asyncio.Protocol):
     def _free(self) -> None:
         self.call = self._chunks = None
         self.served += 1
-        if self._keep and self._sent_whole and not self._eof and not self._buffer:
+        if self._keep and self._sent_whole and not self.ended and not self._buffer:
             if self._held:  # by the last client, which is not the next one's business
                 self.resume()
-            self.state = State.IDLE
+            self.state = IDLE
             self.home.released(self)
         else:
             self.close()
@@ -414,24 +419,24 @@ class UpstreamConnection(Sender, asyncio.Protocol):
     # ---- ends ------------------------------------------------------------------------------------------------------------------
 
     def eof_received(self) -> bool:
-        self._eof = True
+        self.ended = True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         call, state = self.call, self.state
-        self.state = State.CLOSED
+        self.state = _CLOSED
         self.transport = None
         self.call = self._body = None
         self.home.lost(self)
         if call is None:
             return
-        if (state is State.UNTIL_CLOSE and exc is None and self._eof) or state is State.RAW:
+        if (state is _UNTIL_CLOSE and exc is None and self.ended) or state is _RAW:
             call.upstream_end()
         else:
             call.upstream_failed(self._end_failure(state))
 
     def _end_failure(self, state: State) -> Failure:
-        if state is not State.HEAD:
+        if state is not _HEAD:
             return Failure(errors.RESPONSE_CUT, f"{self._remaining} bytes missing" if self._remaining else "closed")
         if self._buffer:
             return Failure(errors.BAD_RESPONSE, "closed inside the response head")
@@ -447,11 +452,11 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             whole = inf if self.call is None else self.whole
             self.deadline = min(self.limit, whole, now + STEP)
             self.home.wheel.watch(self)
-        elif self.state is State.IDLE:
+        elif self.state is IDLE:
             self.close()
-        elif self.state is State.HEAD:
+        elif self.state is _HEAD:
             self._fail(Failure(errors.FIRST_BYTE_TIMEOUT, "no response head in time"))
-        elif self.state is not State.CLOSED:
+        elif self.state is not _CLOSED:
             self._fail(Failure(errors.RESPONSE_IDLE, "response body stands still"))
 
     def _fail(self, failure: Failure) -> None:
@@ -464,6 +469,6 @@ class UpstreamConnection(Sender, asyncio.Protocol):
     def close(self) -> None:
         """Nothing more is read or written here; a call that still owned it hears nothing."""
         self.call = self._body = None
-        self.state = State.CLOSED
+        self.state = _CLOSED
         if self.transport is not None:
             self.transport.abort()

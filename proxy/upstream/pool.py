@@ -97,6 +97,7 @@ class Pool:
             peer.origin = origin
             self._peers[_place(origin)] = peer
         self._list = list(self._peers.values())
+        self._only = self._list[0] if len(self._list) == 1 and not self._list[0].origin.max_connections else None
         self._routes = {peer.origin.route: peer for peer in self._list if peer.origin.route}
         self._ring = Ring([peer.origin for peer in self._list]) if spec.balance == "consistent-hash" else None
         self._balance = self._balancer()
@@ -131,10 +132,8 @@ class Pool:
         self, now: MonoTime, session: str | None, key: bytes, tried: Collection[Origin], random: float
     ) -> tuple[Peer, Change | None] | None:
         """`choose` and `started` in one, for each request; its peer goes back by `release`."""
-        peers = self._list
-        if len(peers) == 1 and not tried and peers[0].health.standing is _UP and not peers[0].full:
-            peer = peers[0]
-        else:
+        peer = self._only
+        if peer is None or tried or peer.health.standing is not _UP:
             origin = self.choose(now, session=session, key=key, tried=tried, random=random)
             if origin is None:
                 return None
@@ -147,6 +146,9 @@ class Pool:
     def release(self, peer: Peer, evidence: Evidence, now: MonoTime) -> Change | None:
         """The request that hired the peer is over."""
         peer.active -= 1
+        health = peer.health
+        if evidence is _GOOD and health.standing is _UP and not health.failures:  # as in `hear`, without a call
+            return None
         return self.hear(peer, evidence, now)
 
     def hear(self, peer: Peer, evidence: Evidence, now: MonoTime) -> Change | None:
