@@ -196,7 +196,10 @@ class ClientConnection(Sender, asyncio.Protocol):
         front = self._front
         self.limit = now + front.limits.keepalive  # before the write, which may find the client congested
         if answer.parts is None:
-            self.send(answer.payload)
+            if self.pending or self._advancing:  # one of several: they go out together
+                self.send(answer.payload)
+            else:  # nothing to join it with: at once is cheaper (measured: 6.0 against 6.4 µs a hit)
+                self._wire.write(answer.payload)
         else:
             for part in answer.parts:
                 self.send(part)
@@ -289,7 +292,12 @@ class ClientConnection(Sender, asyncio.Protocol):
         except KeyError:
             self._begin_new(raw)
         else:
-            self._begin(raw, plan)
+            answer = plan.answer
+            now = self._front.now()
+            if answer is not None and now < answer.until:
+                self._repeat(answer, now)
+            else:
+                self._begin(raw, plan)
         return True
 
     def _skip_empty_lines(self) -> None:
