@@ -262,6 +262,8 @@ class ClientConnection(Sender, asyncio.Protocol):
         if self._reading_paused and len(self._buffer) <= AHEAD:
             self._resume_reading()
         if self._buffer:
+            if self.limit == inf:  # it came behind the request that was answered just now
+                self._expect_head()
             return
         self._scanned = 0
         front = self._front
@@ -269,7 +271,7 @@ class ClientConnection(Sender, asyncio.Protocol):
             self._close()
             return
         self.limit = front.now() + front.limits.keepalive
-        self._quick = not self._congested
+        self._quick = True
 
     def _take_one(self) -> bool:
         """One request is taken; False where its head is not all here yet."""
@@ -277,6 +279,9 @@ class ClientConnection(Sender, asyncio.Protocol):
         if self._scanned == 0:
             self._skip_empty_lines()
         if not buffer or buffer == b"\r":
+            return False
+        if buffer[0] == 0x0D:  # the parser would skip any number of them
+            self._refuse(Failure(errors.BAD_REQUEST, "empty lines instead of a request"))
             return False
         end = buffer.find(HEAD_END, self._scanned)
         if end < 0 or end > self._front.limits.head:
