@@ -796,9 +796,9 @@ class Pipeline:
         x.response = head = _with(head, lines)
         x.status = head.status
         body = stored.body
-        if x.request.method == b"HEAD":
+        if x.request.method == b"HEAD" or head.status == 204:
             self.close_books(x)
-            x.writer.whole(head, (), NO_BODY if stored.length is None else stored.length)
+            x.writer.whole(head, (), NO_BODY if stored.length is None or head.status == 204 else stored.length)
         elif body.state is BodyState.COMPLETE and body.size <= WHOLE:
             x.sent = body.size
             if x.outcome is Outcome.HIT and flight is None:

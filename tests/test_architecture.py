@@ -96,7 +96,6 @@ WITHOUT_TEST = {
     "proxy/exchange.py",
     "proxy/http/message.py",
     "proxy/http/pages.py",
-    "proxy/pipeline.py",
     "proxy/plan.py",
     "proxy/purging.py",
     "proxy/server/body.py",
