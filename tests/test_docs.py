@@ -1,0 +1,40 @@
+"""What the documents name exists."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROW = re.compile(r"^\| [^|]+ \| `([^`]+)` \| `([^`]+)` \|$", re.MULTILINE)
+ROWS = ROW.findall((ROOT / "ARCHITECTURE.md").read_text())
+
+
+def test_the_table_of_changes_has_its_rows():
+    assert len(ROWS) > 25
+
+
+@pytest.mark.parametrize(("path", "name"), ROWS)
+def test_each_place_named_to_change_something_exists(path, name):
+    tree = ast.parse((ROOT / path).read_text())
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    targets = [node.targets for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    targets += [[node.target] for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
+    defined |= {target.id for found in targets for target in found if isinstance(target, ast.Name)}
+    assert name in defined
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md"])
+def test_each_file_that_a_document_names_exists(document):
+    text = (ROOT / document).read_text()
+    named = set(re.findall(r"\]\(([\w./-]+)\)", text)) | set(
+        re.findall(r"`((?:proxy|config|ha|tests|benchmarks|docs|deploy)/[\w./-]*)`", text)
+    )
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_each_make_target_in_the_readme_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z-]+)", (ROOT / "README.md").read_text()):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
