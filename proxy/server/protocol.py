@@ -1,12 +1,13 @@
-"""One client connection over HTTP/1.1: heads are cut out and given to the C parser, answers are framed, the memo is tried first.
+"""One client connection over HTTP/1.1: heads are cut out and given to the C parser, answers are framed, the memo is
+tried first.
 
-The hot path is `data_received` on an idle connection: the bytes that came are looked up in the memo and its answer is written, no
-parsing, no task. Everything else takes the long way: cut one head (RFC 9112 §2), parse, check (`http/checks.py`), plan, spine.
-An exchange runs at a time, so pipelined requests are answered in order (RFC 9112 §9.3.2). This connection is the response writer
-of its exchange and the source of its request body.
+The hot path is `data_received` on an idle connection: the bytes that came are looked up in the memo and its answer is
+written, no parsing, no task. Everything else takes the long way: cut one head (RFC 9112 §2), parse, check
+(`http/checks.py`), plan, spine. An exchange runs at a time, so pipelined requests are answered in order (RFC 9112
+§9.3.2). This connection is the response writer of its exchange and the source of its request body.
 
-Invariants: the parser is never fed more than one head's bytes; nothing is read as a request after a message that closes
-(RFC 9112 §9.6); `_quick` is True only while nothing is buffered, in flight, congested, upgraded or closing.
+Invariants: the parser is never fed more than one head's bytes; nothing is read as a request after a message that
+closes (RFC 9112 §9.6); `_quick` is True only while nothing is buffered, in flight, congested, upgraded or closing.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._lingered = 0
         self._measured: tuple[float, int] = (0.0, 0)
 
-    # ---- the connection --------------------------------------------------------------------------------------------------------
+    # ---- the connection ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = self._wire = transport = cast("asyncio.Transport", transport)  # uvloop's is registered as none
@@ -161,9 +162,11 @@ class ClientConnection(Sender, asyncio.Protocol):
         """The client sends no more. Whether it still listens cannot be seen, so it is waited for, a little."""
         if self._upgraded and isinstance(self._body, RawBody):
             self._body.finish()
-            return True
+            return self._wire.can_write_eof()
         if self._exchange is None or self._closing or (self._body is not None and not self._body.complete):
             return False
+        if not self._wire.can_write_eof():
+            return False  # TLS ends for both sides at once
         self._waiting_eof = True
         self._front.loop.call_later(HALF_CLOSED, self._half_closed_long_enough)
         return True
@@ -172,7 +175,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         if not self._gone and self._exchange is not None and not self._started:
             self._wire.abort()
 
-    # ---- what comes in ---------------------------------------------------------------------------------------------------------
+    # ---- what comes in -----------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         if self._quick:
@@ -298,15 +301,21 @@ class ClientConnection(Sender, asyncio.Protocol):
             self._begin_new(raw)
         else:
             answer = plan.answer
-            now = self._front.now()
-            if answer is not None and now < answer.until:
+            front = self._front
+            now = front.now()
+            if answer is not None and now < answer.until and not front.draining:
+                self._empty_lines = 0
                 self._repeat(answer, now)
+                if not self._congested:
+                    self.limit = inf  # `_rest` sees what there is to wait for
             else:
                 self._begin(raw, plan)
         return True
 
     def _skip_empty_lines(self) -> None:
-        """At most two: what old clients send behind a body is ignored, a stream of them is no request (RFC 9112 §2.2)."""
+        """At most two: what old clients send behind a body is ignored, a stream of them is no request (RFC 9112
+        §2.2).
+        """
         while self._empty_lines < 2 and self._buffer.startswith(b"\r\n"):
             del self._buffer[:2]
             self._empty_lines += 1
@@ -315,8 +324,6 @@ class ClientConnection(Sender, asyncio.Protocol):
         """What has come of a head so far may already be too much, or no request at all."""
         buffer, limits = self._buffer, self._front.limits
         first = buffer[0]
-        if buffer == b"\r":  # perhaps of an empty line
-            return None
         if not 0x21 <= first <= 0x7E:
             return Failure(errors.BAD_REQUEST, "does not begin like a request")
         if BARE_LF.search(buffer, max(0, self._scanned - 1), len(buffer) if end < 0 else end):
@@ -387,7 +394,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         if body is not None and not body.complete and not self._upgraded and not self._reading_paused:
             self.limit = self._front.now() + self._front.limits.body_idle
 
-    # ---- the request body's source ---------------------------------------------------------------------------------------------
+    # ---- the request body's source -----------------------------------------------------------------------------------
 
     def pause_body(self) -> None:
         self._pause_reading()
@@ -416,7 +423,7 @@ class ClientConnection(Sender, asyncio.Protocol):
             self._reading_paused = False
             self._wire.resume_reading()
 
-    # ---- the response writer ---------------------------------------------------------------------------------------------------
+    # ---- the response writer -----------------------------------------------------------------------------------------
 
     @property
     def congested(self) -> bool:
@@ -561,7 +568,7 @@ class ClientConnection(Sender, asyncio.Protocol):
             else:
                 self._rest()
 
-    # ---- ends ------------------------------------------------------------------------------------------------------------------
+    # ---- ends --------------------------------------------------------------------------------------------------------
 
     def _refuse(self, failure: Failure) -> None:
         """No exchange came of these bytes: one answer, and the connection ends (RFC 9112 §2.2)."""
@@ -574,7 +581,9 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._finish_closing(unread=True)
 
     def _finish_closing(self, *, unread: bool) -> None:
-        """Closes so that the last answer arrives: unread bytes would turn the close into a reset that eats it (RFC 9112 §9.6)."""
+        """Closes so that the last answer arrives: unread bytes would turn the close into a reset that eats it (RFC
+        9112 §9.6).
+        """
         self._closing = True
         self._quick = False
         self._buffer.clear()
@@ -644,7 +653,7 @@ class ClientConnection(Sender, asyncio.Protocol):
     def busy(self) -> bool:
         return self._exchange is not None or bool(self._buffer)
 
-    # ---- patience --------------------------------------------------------------------------------------------------------------
+    # ---- patience ----------------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
         self._congested = True

@@ -52,9 +52,12 @@ WALL = 1_800_000_000.0  # wall time at the clock's zero: any moment, but a fixed
 
 
 class Clock:
-    """A time that moves when it is told to; it may be shared by several stacks."""
+    """A time that moves when it is told to; it may be shared by several stacks.
 
-    def __init__(self, at: float = 10_000.0) -> None:
+    It starts between two ticks of Age: at a tick, an answer is good for that moment only and the memo has no use.
+    """
+
+    def __init__(self, at: float = 10_000.25) -> None:
         self.at = at
 
     def __call__(self) -> MonoTime:

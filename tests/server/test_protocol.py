@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 
 import pytest
+import trustme
 
 from tests.kit import origin as answers
 from tests.kit import raw, websocket
@@ -788,3 +790,71 @@ def test_while_draining_each_answer_is_the_last_and_says_so(origin, stack):
         found = waiting.read_response()
         assert (found.body, found.get("connection")) == (b"slow", "close")
         assert waiting.at_end() is End.CLEAN
+
+
+def test_a_head_behind_pipelined_answers_of_the_memo_has_its_own_time(origin, stack, client):
+    store(origin)
+    for _ in range(3):
+        raw.get(stack.at, "/stored")
+    client.send(raw.request("GET", "/stored") * 2 + b"GET /two HTT")
+    for _ in range(2):
+        assert client.read_response().body == b"stored"
+    stack.advance(8)
+    assert client.is_silent(0.001)
+    stack.advance(4)
+    assert client.read_response().status == 408
+
+
+def test_each_pipelined_request_may_have_its_empty_lines(origin, stack):
+    store(origin)
+    for _ in range(3):
+        raw.get(stack.at, "/stored")
+    found = raw.pipeline(stack.at, [b"GET /stored HTTP/1.1\r\nHost: test.example\r\n\r\n\r\n\r\n"] * 5)
+    assert [answer.status for answer in found] == [200] * 5
+
+
+# ---- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def secure(serve, authority):
+    """A stack that speaks TLS, and a client's context for it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("test.example").configure_cert(context)
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    return serve(tls=context), trust
+
+
+def test_over_tls_a_refused_client_gets_its_answer_and_an_orderly_end(secure):
+    stack, trust = secure
+    with raw.Connection(stack.at, tls=trust, name="test.example") as client:
+        client.send(b"nonsense\r\n\r\n" + b"x" * 50_000)
+        assert client.read_response().status == 400
+        assert client.at_end() is End.CLEAN
+
+
+def test_over_tls_hits_and_passed_answers_are_the_same(origin, secure):
+    store(origin)
+    stack, trust = secure
+    with raw.Connection(stack.at, tls=trust, name="test.example") as client:
+        for _ in range(3):
+            client.send(raw.request("GET", "/stored") + raw.request("GET", "/passed"))
+            assert client.read_response().body == b"stored"
+            assert client.read_response().body == b"GET /passed"
+    assert origin.requests[-1].get("x-forwarded-proto") == "https"
+
+
+def test_over_tls_a_client_that_leaves_ends_its_request_to_the_origin(origin, secure):
+    origin.on("/slow", answers.ReadRaw(1))
+    stack, trust = secure
+    client = raw.Connection(stack.at, tls=trust, name="test.example")
+    client.send(raw.request("GET", "/slow"))
+    origin.wait_for(1)
+    client.close()
+    wait_until(lambda: not origin.open_links, what="the connection to the origin ended")
