@@ -1,9 +1,10 @@
 """A chunked body as it is read from a connection: decoded bytes out, and the exact end found (RFC 9112 §7.1).
 
-The C parser decodes. It does not tell where in a read a message ended, and would take what follows for the next message, with a
-trailer field left over in it. A chunked body always ends with CRLF CRLF (last chunk or last trailer line, then the empty line),
-so a read is cut behind each CRLF CRLF and fed piece by piece: the piece after which the parser has ended is the last, and what
-follows was never shown to it. Trailers are consumed and dropped (RFC 9110 §6.5.1).
+The C parser decodes. It does not tell where in a read a message ended, and would take what follows for the next
+message, with a trailer field left over in it. A chunked body always ends with CRLF CRLF (last chunk or last trailer
+line, then the empty line), so a read is cut behind each CRLF CRLF and fed piece by piece: the piece after which the
+parser has ended is the last, and what follows was never shown to it. Trailers are consumed and dropped (RFC 9110
+§6.5.1).
 """
 
 from __future__ import annotations

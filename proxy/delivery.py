@@ -1,7 +1,8 @@
 """Moves a body to one client at that client's pace, and an uncached response from its origin to its client.
 
-Two producers for a response writer: Delivery reads a Body that is stored or still growing, Relay passes on what an origin sends.
-Neither decides anything about caching; what an exchange leaves in counters and logs is told to the pipeline (`close_books`).
+Two producers for a response writer: Delivery reads a Body that is stored or still growing, Relay passes on what an
+origin sends. Neither decides anything about caching; what an exchange leaves in counters and logs is told to the
+pipeline (`close_books`).
 """
 
 from __future__ import annotations
@@ -32,9 +33,7 @@ class Books(Protocol):
     def fail(self, x: Exchange, failure: Failure) -> None: ...
     def interim(self, x: Exchange, head: ResponseHead) -> None: ...
     def relay_failed(self, x: Exchange, failure: Failure, relay: Relay) -> None: ...
-    def begin_relayed(
-        self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay
-    ) -> None: ...
+    def begin_relayed(self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay) -> None: ...
     def relay_whole(
         self, x: Exchange, checked: CheckedResponse, body: bytes, request: Request | None, relay: Relay
     ) -> None: ...
@@ -138,7 +137,7 @@ class Relay:
         self.update: Sequence[StoredResponse] = ()
         x.producer = self
 
-    # ---- from the origin -------------------------------------------------------------------------------------------------------
+    # ---- from the origin ---------------------------------------------------------------------------------------------
 
     def upstream_interim(self, head: ResponseHead) -> None:
         self._books.interim(self.x, head)
@@ -195,7 +194,7 @@ class Relay:
         if tail:
             self.upstream_data(tail)
 
-    # ---- from the client -------------------------------------------------------------------------------------------------------
+    # ---- from the client ---------------------------------------------------------------------------------------------
 
     def writer_drained(self) -> None:
         if self.request is not None:

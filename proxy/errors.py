@@ -1,7 +1,7 @@
 """ONE table of what can go wrong in an exchange: token, status, source, retry.
 
-Status page, retry, log level, Proxy-Status (RFC 9209) and metrics all read a row of it. Foreign exceptions become rows in
-`upstream/client.py` and `http/checks.py`, nowhere else.
+Status page, retry, log level, Proxy-Status (RFC 9209) and metrics all read a row of it. Foreign exceptions become
+rows in `upstream/client.py` and `http/checks.py`, nowhere else.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 
-def _row(token: str, status: int, proxy_error: str, source: Source, retry: Retry = Retry.NEVER, *, close: bool = False) -> Kind:
+def _row(
+    token: str, status: int, proxy_error: str, source: Source, retry: Retry = Retry.NEVER, *, close: bool = False
+) -> Kind:
     assert token not in KINDS
     KINDS[token] = kind = Kind(token, status, proxy_error, source, retry, close)
     return kind

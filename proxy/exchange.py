@@ -1,7 +1,8 @@
 """Exchange: the one mutable record that travels down the spine, and the seams around it.
 
-An exchange has a request head, a body reader and a response writer. The spine knows no HTTP/1: framing lives behind these two
-protocols in server/ (towards clients) and upstream/ (towards origins), so that another version of HTTP is one more of each.
+An exchange has a request head, a body reader and a response writer. The spine knows no HTTP/1: framing lives behind
+these two protocols in server/ (towards clients) and upstream/ (towards origins), so that another version of HTTP is
+one more of each.
 """
 
 from __future__ import annotations
@@ -81,12 +82,14 @@ class BodyReader(Protocol):
 
 
 class ResponseWriter(Protocol):
-    """Where the answer goes. Order of calls: interim*, then start, data*, end; reset at any time instead of what is left."""
+    """Where the answer goes. Order of calls: interim*, then start, data*, end; reset at any time instead of what is
+    left.
+    """
 
     def interim(self, head: ResponseHead) -> None: ...
     def start(self, head: ResponseHead, length: int | None) -> None:
-        """The final head. `length` is the body's length, None where it is not known, NO_BODY where there is none to come.
-        Framing and Connection are the writer's.
+        """The final head. `length` is the body's length, None where it is not known, NO_BODY where there is none to
+        come. Framing and Connection are the writer's.
         """
 
     def data(self, chunk: bytes) -> None: ...
@@ -189,7 +192,7 @@ class FixedAnswer:
 
 
 class Exchange:
-    """One request with its response. What most exchanges never have stands on the class, so that making one is cheap."""
+    """One request with its response. What most exchanges never have stands on the class: making one is cheap so."""
 
     route: Route | None = None
     key: bytes = b""

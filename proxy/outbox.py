@@ -1,11 +1,11 @@
 """Writes of one turn of the loop, sent together at its end: one system call per connection, and a peer is woken once.
 
-A server that answers each event as it comes wakes the process at the other end for every answer; on an idle machine that costs
-more than the answer. Here all events of a turn are worked off first, then everything goes out back to back (measured: 16 to 10 µs
-of system time per relayed request).
+A server that answers each event as it comes wakes the process at the other end for every answer; on an idle machine
+that costs more than the answer. Here all events of a turn are worked off first, then everything goes out back to back
+(measured: 16 to 10 µs of system time per relayed request).
 
-Invariants: bytes of a connection leave in the order in which they were sent; what waits never exceeds FLUSH bytes, so that the
-transport's own marks tell about back-pressure.
+Invariants: bytes of a connection leave in the order in which they were sent; what waits never exceeds FLUSH bytes, so
+that the transport's own marks tell about back-pressure.
 """
 
 from __future__ import annotations

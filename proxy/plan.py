@@ -1,7 +1,8 @@
-"""What is known of a request before any response: a pure function of its head's bytes, the door it came through, and configuration.
+"""What is known of a request before any response: a pure function of its head's bytes, the door it came through, and
+configuration.
 
-Equal heads over equal connections have equal plans, so a plan is kept and a request seen before costs no parsing, checking,
-routing or rewriting again. A plan dies with the configuration it was made under.
+Equal heads over equal connections have equal plans, so a plan is kept and a request seen before costs no parsing,
+checking, routing or rewriting again. A plan dies with the configuration it was made under.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Relayed:
-    """What became of one response head to this request, where it may not be stored: the same bytes mean the same again."""
+    """What became of one response head to this request, where it may not be stored: the same bytes mean the same
+    again.
+    """
 
     checked: CheckedResponse
     head: ResponseHead

@@ -1,7 +1,7 @@
 """Purges as they come from an operator, turned into what the store does; pure but for the store.
 
-A URL is purged under every key it may have been stored by: sites differ in what they leave out of it. Addresses are compared as
-keys are made (RFC 3986 §6.2.2), so `HTTP://Shop:80/%7ea` finds `http://shop/~a`.
+A URL is purged under every key it may have been stored by: sites differ in what they leave out of it. Addresses are
+compared as keys are made (RFC 3986 §6.2.2), so `HTTP://Shop:80/%7ea` finds `http://shop/~a`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def apply_purge(store: Store, purge: bus.Purge, rules: Iterable[CacheRules]) -> 
             pattern = re.compile(translate(purge.value).encode())
             matches = lambda stored: pattern.match(stored.key.partition(b"\n")[0]) is not None  # noqa: E731 - as above
         case "all":
-            matches = lambda stored: True  # noqa: E731 - as above
+            matches = lambda _: True  # noqa: E731 - as above
     if purge.dry_run:
         return sum(map(matches, store))
     if purge.kind == "url" and not any(rule.key_fields for rule in rules):

@@ -1,17 +1,18 @@
-"""Composition root of a worker: builds the objects of one worker from its settings, and exchanges them at a reload. Nothing else.
+"""Composition root of a worker: builds the objects of one worker from its settings, and exchanges them at a reload.
+Nothing else.
 
-Store, connections, counters and the wheel live as long as the process; mode, pools, doors and options are those of the accepted
-configuration. `prepare` does everything that can fail, `commit` only swaps (proxy/service.py).
+Store, connections, counters and the wheel live as long as the process; mode, pools, doors and options are those of
+the accepted configuration. `prepare` does everything that can fail, `commit` only swaps (proxy/service.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
 import resource
-import ssl
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -37,6 +38,8 @@ from proxy.upstream.resolve import Resolver
 from proxy.wheel import Drive, Wheel
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from proxy.upstream.pool import Change
 
 log = logging.getLogger("tandem")
+MOST_QUEUED = 1024  # connections that wait in the kernel to be accepted
 SHARE_FOR_ORIGINS = 4  # of the descriptors, one in so many is kept for origins and files
 IDLE_GRACE = 0.1  # seconds in which a request that had already arrived is still read, when draining
 
@@ -72,6 +76,9 @@ class Serving:
     listen: Listen
     scheme: bytes
     server: asyncio.Server
+    sock: socket.socket
+    accepted: Callable[[], ClientConnection]  # makes the protocol of one connection
+    tls: ssl.SSLContext | None
 
 
 class Worker:
@@ -115,9 +122,7 @@ class Worker:
         self._store = Store(0)
         self._observer = Observer(self._slots, metrics.layout(), offset=lambda: self._wall_offset)
         outbox = Outbox(loop)
-        self._upstreams = Upstreams(
-            loop, limits, self._wheel, self._resolver, outbox, self._context, self._changed
-        )
+        self._upstreams = Upstreams(loop, limits, self._wheel, self._resolver, outbox, self._context, self._changed)
         self._pipeline = Pipeline(
             self._store,
             self._upstreams,
@@ -131,7 +136,7 @@ class Worker:
         self._expected = loop.time() + EVERY
         self._ticker = loop.call_later(EVERY, self._tick)
 
-    # ---- Service ---------------------------------------------------------------------------------------------------------------
+    # ---- Service -----------------------------------------------------------------------------------------------------
 
     async def prepare(self, settings: Settings) -> None:
         """Everything that can fail, and nothing that shows."""
@@ -155,7 +160,9 @@ class Worker:
             secure = any(site.speaks_tls(listen) for site, _ in sites)
             views = {name: mode.sites[name] for _, name in sites}
             default = _default_authority(sites[0][0], listen)
-            doors[listen] = Door(listen, index, b"https" if secure else b"http", "reverse", config.limits, views, default)
+            doors[listen] = Door(
+                listen, index, b"https" if secure else b"http", "reverse", config.limits, views, default
+            )
             if secure:
                 tls[listen] = ServerTls(build_contexts(_certificates([site for site, _ in sites], settings)))
         contexts = {
@@ -202,14 +209,12 @@ class Worker:
             assert self._current is not None
             return ClientConnection(self._front, self._current.doors[listen])
 
+        sock = listener.open()
+        context = tls.context if scheme == b"https" and tls is not None else None
         server = await self._loop.create_server(
-            accepted,
-            sock=listener.open(),
-            ssl=tls.context if scheme == b"https" and tls is not None else None,
-            backlog=1024,
-            start_serving=False,
+            accepted, sock=sock, ssl=context, backlog=MOST_QUEUED, start_serving=False
         )
-        return Serving(listen, scheme, server)
+        return Serving(listen, scheme, server, sock, accepted, context)
 
     def commit(self) -> None:
         prepared, self._next = self._next, None
@@ -265,16 +270,31 @@ class Worker:
             return
         front = self._front
         for serving in self._servers.values():
+            await self._accept_queued(serving)
             serving.server.close()
         front.drain()
         await asyncio.sleep(IDLE_GRACE)  # what the kernel had received for us is read in these turns of the loop
         for connection in list(front.connections):
             connection.close_if_idle()
-        while front.connections and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await front.empty.wait()
         for connection in list(front.connections):
             connection.cut()
         await self._end()
+
+    async def _accept_queued(self, serving: Serving) -> None:
+        """Whoever the kernel has connected for us is served: closing the listener would reset them."""
+        for _ in range(MOST_QUEUED):
+            try:
+                sock, _ = serving.sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:  # gone while it waited
+                continue
+            sock.setblocking(False)
+            with contextlib.suppress(OSError):
+                await self._loop.connect_accepted_socket(serving.accepted, sock, ssl=serving.tls)
 
     async def _end(self) -> None:
         if self._ticker is not None:
@@ -309,7 +329,7 @@ class Worker:
             case bus.Ping():
                 return bus.Pong(os.getpid(), 0)
 
-    # ---- the other workers -----------------------------------------------------------------------------------------
+    # ---- the other workers -------------------------------------------------------------------------------------------
 
     async def _purge_elsewhere(self, key: bytes) -> int:
         """A purge that came over HTTP, or an invalidation: the other workers do it too (proxy/bus.py)."""
@@ -336,13 +356,15 @@ class Worker:
 
         self._spawn(tell())
 
-    # ---- what the objects need of each other -----------------------------------------------------------------------------------
+    # ---- what the objects need of each other -------------------------------------------------------------------------
 
     def _purge(self, message: bus.Purge) -> int:
         """The same number twice is one purge."""
         done = self._applied.get(message.number)
         if done is None:
-            done = apply_purge(self._store, message, self._current.mode.cache_rules() if self._current is not None else ())
+            done = apply_purge(
+                self._store, message, self._current.mode.cache_rules() if self._current is not None else ()
+            )
             self._applied[message.number] = done
             if not message.dry_run:
                 self._pipeline.tally.purged += done
@@ -431,7 +453,9 @@ class Worker:
         """An origin's standing has changed: for the error log."""
         if change.standing is Standing.EJECTED:
             self._slots[_EJECTIONS] += 1
-        log.warning("pool %s: origin %s is %s (%s)", change.pool, change.address, change.standing.value, change.why.value)
+        log.warning(
+            "pool %s: origin %s is %s (%s)", change.pool, change.address, change.standing.value, change.why.value
+        )
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -490,6 +514,8 @@ def _default_authority(site: Site, listen: Listen) -> bytes:
 
 
 def _pseudonym(runtime: Path) -> bytes:
-    """Our name in Via towards origins: the same for all workers of an instance, another for each instance (RFC 9110 §7.6.3)."""
+    """Our name in Via towards origins: the same for all workers of an instance, another for each instance (RFC 9110
+    §7.6.3).
+    """
     said = f"{os.uname().nodename}:{runtime}".encode()
     return b"tandem-" + hashlib.blake2b(said, digest_size=4).hexdigest().encode()

@@ -1,10 +1,13 @@
-"""One fetch per key at a time: others who ask for the same meanwhile wait for its head and then read the body as it arrives.
+"""One fetch per key at a time: others who ask for the same meanwhile wait for its head and then read the body as it
+arrives.
 
-A flight is a fetch that may fill the store. Who joins before the head is a waiter, judged again when it has come; who joins later
-reads what has arrived so far. What proves unshareable is remembered for a while, so that its requests do not queue (hit-for-miss).
-What a head means (store, freshen, serve stale) is decided by the pipeline; here is who waits, who reads, and what memory is held.
+A flight is a fetch that may fill the store. Who joins before the head is a waiter, judged again when it has come; who
+joins later reads what has arrived so far. What proves unshareable is remembered for a while, so that its requests do
+not queue (hit-for-miss). What a head means (store, freshen, serve stale) is decided by the pipeline; here is who
+waits, who reads, and what memory is held.
 
-Invariants: a body in flight is reserved in the store or bounded by a window; each exchange that joined is answered once.
+Invariants: a body in flight is reserved in the store or bounded by a window; each exchange that joined is answered
+once.
 """
 
 from __future__ import annotations
@@ -76,7 +79,9 @@ class Flights:
         self._loose.discard(flight)
 
     def outdate(self, key: bytes) -> None:
-        """What is stored under the key has been purged: nothing that was asked for before comes after it into the store."""
+        """What is stored under the key has been purged: nothing that was asked for before comes after it into the
+        store.
+        """
         flight = self._flights.get(key)
         if flight is not None:
             self.close(flight)
@@ -132,7 +137,9 @@ class Flight:
         "wall",
     )
 
-    def __init__(self, judge: Judge, store: Store, key: bytes, leader: Exchange | None, *, started: float, wall: float) -> None:
+    def __init__(
+        self, judge: Judge, store: Store, key: bytes, leader: Exchange | None, *, started: float, wall: float
+    ) -> None:
         self.judge = judge
         self._store = store
         self.key = key
@@ -156,7 +163,7 @@ class Flight:
         self._let_go = 0  # bytes of the body that all have read, once it is not stored
         self._paused = False
 
-    # ---- joining ---------------------------------------------------------------------------------------------------------------
+    # ---- joining -----------------------------------------------------------------------------------------------------
 
     def join(self, x: Exchange) -> None:
         """Waits for the head."""
@@ -195,10 +202,12 @@ class Flight:
         self._readers.append(reader)
         reader.pump()
 
-    # ---- storing ---------------------------------------------------------------------------------------------------------------
+    # ---- storing -----------------------------------------------------------------------------------------------------
 
     def begin_body(self, stored: StoredResponse, most: int, forbidden: tuple[bytes, ...] = ()) -> None:
-        """The head has come and may be stored; the body is collected for all. With one of `forbidden` in it, it is not kept."""
+        """The head has come and may be stored; the body is collected for all. With one of `forbidden` in it, it is
+        not kept.
+        """
         self.forbidden = forbidden
         self.stored = stored
         self.body = stored.body
@@ -260,7 +269,7 @@ class Flight:
             self.home.over(self)
             self.home = None
 
-    # ---- from the origin -------------------------------------------------------------------------------------------------------
+    # ---- from the origin ---------------------------------------------------------------------------------------------
 
     def upstream_interim(self, head: ResponseHead) -> None:
         self.judge.flight_interim(self, head)

@@ -1,8 +1,10 @@
-"""From the bytes of a request head to what is known of them: the plan, and the ready answer. A shortcut, never a second truth.
+"""From the bytes of a request head to what is known of them: the plan, and the ready answer. A shortcut, never a
+second truth.
 
-Only the spine fills it: with the plan it made of a head, and with answers it has just given in full from the store. An answer is
-good until its Age ticks or its stored response is no longer fresh, and goes when that response is purged, replaced or evicted.
-One map per kind of client connection (listener, TLS, what access control looks at), because equal bytes mean the same only there.
+Only the spine fills it: with the plan it made of a head, and with answers it has just given in full from the store.
+An answer is good until its Age ticks or its stored response is no longer fresh, and goes when that response is
+purged, replaced or evicted. One map per kind of client connection (listener, TLS, what access control looks at),
+because equal bytes mean the same only there.
 
 Invariant: an answer in the memo whose `until` has not passed is byte for byte what the spine would send now.
 """

@@ -72,10 +72,14 @@ class Store:
             return ()
 
     def touch(self, stored: StoredResponse) -> None:
-        """This variant answered. For the choice among several, and for answers that looked up no key (the memo)."""
+        """This variant answered without a look at its key (the memo): a use of both."""
+        self.answered(stored)
+        stored.uses += 1
+
+    def answered(self, stored: StoredResponse) -> None:
+        """This variant, looked up by its key, answered: the others of the key are the longer unused for it."""
         self._uses += 1
         stored.used = self._uses
-        stored.uses += 1
 
     def peek(self, key: bytes) -> Variants:
         """As `variants`, without counting a use: for people and copies."""

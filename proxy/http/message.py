@@ -84,8 +84,9 @@ class Fields:
 class RequestHead:
     """A request's control data and fields after all checks of `http/checks.py` (RFC 9110 §6.2).
 
-    `scheme` and `authority` come from the target or from Host and the connection (RFC 9110 §7.1); `authority` is lower-case and
-    without default port; `path` starts with `/` (or is `*` for OPTIONS, or empty for CONNECT); `query` is None where there is no `?`.
+    `scheme` and `authority` come from the target or from Host and the connection (RFC 9110 §7.1); `authority` is
+    lower-case and without default port; `path` starts with `/` (or is `*` for OPTIONS, or empty for CONNECT); `query`
+    is None where there is no `?`.
     """
 
     __slots__ = ("authority", "fields", "method", "path", "query", "scheme", "version")
@@ -114,7 +115,8 @@ class RequestHead:
         return self.path if self.query is None else self.path + b"?" + self.query
 
     def __repr__(self) -> str:
-        return f"RequestHead({self.method!r}, {self.scheme!r}, {self.authority!r}, {self.target!r}, {self.version}, {self.fields!r})"
+        where = f"{self.scheme!r}, {self.authority!r}, {self.target!r}"
+        return f"RequestHead({self.method!r}, {where}, {self.version}, {self.fields!r})"
 
 
 class ResponseHead:
@@ -127,8 +129,8 @@ class ResponseHead:
         self.reason = reason
         self.fields = fields
         self.version = version
-        # What was worked out from this head before, by key: equal heads are one object for a while, so that the same rewriting
-        # and serialising is not done for each response. Never part of its value.
+        # What was worked out from this head before, by key: equal heads are one object for a while, so that the same
+        # rewriting and serialising is not done for each response. Never part of its value.
         self.derived: dict[object, object] | None = None
 
     def with_fields(self, fields: Fields) -> ResponseHead:

@@ -32,7 +32,9 @@ def reason_phrase(status: int) -> bytes:
         return b""
 
 
-def error_page(failure: Failure, *, name: bytes, date: bytes, pages: Mapping[int, bytes] | None = None) -> tuple[ResponseHead, bytes]:
+def error_page(
+    failure: Failure, *, name: bytes, date: bytes, pages: Mapping[int, bytes] | None = None
+) -> tuple[ResponseHead, bytes]:
     """The answer for a failure: the site's own page for its status, else a short one; head without framing."""
     kind = failure.kind
     body = pages.get(kind.status) if pages else None
@@ -41,7 +43,8 @@ def error_page(failure: Failure, *, name: bytes, date: bytes, pages: Mapping[int
         body = (
             "<!doctype html>\n"
             f'<html lang="en"><head><meta charset="utf-8"><title>{kind.status} {phrase}</title></head>\n'
-            f"<body><h1>{kind.status} {phrase}</h1><p>{SAYS[kind.source]}</p><p><code>{kind.token}</code></p></body></html>\n"
+            f"<body><h1>{kind.status} {phrase}</h1><p>{SAYS[kind.source]}</p><p><code>{kind.token}</code></p></body>\n"
+            "</html>\n"
         ).encode()
     lines: tuple[Line, ...] = (
         (b"Date", date),

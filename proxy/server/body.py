@@ -1,6 +1,8 @@
-"""A request body while it comes in over HTTP/1.1: counted or chunked, handed to whoever fetches, held back when told to.
+"""A request body while it comes in over HTTP/1.1: counted or chunked, handed to whoever fetches, held back when told
+to.
 
-Invariants: no byte behind the body's end is taken; what nobody has asked for yet is held up to HOLD bytes, then reading pauses.
+Invariants: no byte behind the body's end is taken; what nobody has asked for yet is held up to HOLD bytes, then
+reading pauses.
 """
 
 from __future__ import annotations
@@ -29,7 +31,19 @@ class Source(Protocol):
 class RequestBody:
     """The body of one request; `length` is None for a chunked one. `most` bounds it where its site does."""
 
-    __slots__ = ("_chunks", "_held", "_holding", "_most", "_paused", "_remaining", "_sink", "_source", "complete", "length", "size")
+    __slots__ = (
+        "_chunks",
+        "_held",
+        "_holding",
+        "_most",
+        "_paused",
+        "_remaining",
+        "_sink",
+        "_source",
+        "complete",
+        "length",
+        "size",
+    )
 
     def __init__(self, source: Source, length: int | None, chunks: ChunkedBody | None) -> None:
         assert (length is None) == (chunks is not None)
@@ -57,7 +71,7 @@ class RequestBody:
             return False
         return True
 
-    # ---- from the connection ---------------------------------------------------------------------------------------------------
+    # ---- from the connection -----------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> bytes:
         """Takes what belongs to the body and returns the rest."""
@@ -101,7 +115,7 @@ class RequestBody:
         if sink is not None:
             sink.body_failed(failure)
 
-    # ---- from whoever fetches --------------------------------------------------------------------------------------------------
+    # ---- from whoever fetches ----------------------------------------------------------------------------------------
 
     def start(self, sink: BodySink) -> None:
         assert self._sink is None
@@ -141,7 +155,9 @@ class RequestBody:
 
 
 class RawBody:
-    """What a client sends after an upgrade: bytes until one side closes. `ahead` came before the other side had agreed."""
+    """What a client sends after an upgrade: bytes until one side closes. `ahead` came before the other side had
+    agreed.
+    """
 
     __slots__ = ("_ahead", "_paused", "_sink", "_source", "complete", "length", "size")
 

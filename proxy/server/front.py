@@ -1,10 +1,13 @@
-"""What all client connections of a worker share: the doors they come through, the memos, who is connected, and the drain.
+"""What all client connections of a worker share: the doors they come through, the memos, who is connected, and the
+drain.
 
-A door is one listening address with what is read there and how. Connections of one kind (door and trust) share a memo and plans.
+A door is one listening address with what is read there and how. Connections of one kind (door and trust) share a memo
+and plans.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,6 @@ from proxy.http.checks import check_request
 from proxy.modes.reverse import is_in
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Mapping
 
     from config.schema import Limits
@@ -40,10 +42,27 @@ Kind = tuple[frozenset[str], Memo]
 class Door:
     """One listening address: scheme, mode, and what its sites allow in a request."""
 
-    __slots__ = ("default_authority", "encode_target", "index", "limits", "listen", "mode", "scheme", "sites", "upgrades")
+    __slots__ = (
+        "default_authority",
+        "encode_target",
+        "index",
+        "limits",
+        "listen",
+        "mode",
+        "scheme",
+        "sites",
+        "upgrades",
+    )
 
     def __init__(
-        self, listen: Listen, index: int, scheme: bytes, mode: Mode, limits: Limits, sites: Mapping[str, SiteView], default_authority: bytes
+        self,
+        listen: Listen,
+        index: int,
+        scheme: bytes,
+        mode: Mode,
+        limits: Limits,
+        sites: Mapping[str, SiteView],
+        default_authority: bytes,
     ) -> None:
         self.listen = listen
         self.index = index
@@ -94,6 +113,7 @@ class Front:
         self.longest_kept_head = LONGEST_KEPT_HEAD
         self.memo_allowed = True
         self.draining = False
+        self.empty = asyncio.Event()  # draining, and nobody is connected any more
         self.connections: dict[ClientConnection, None] = {}  # the oldest first
         self._turned_away = 0
         self._accepted = 0
@@ -120,8 +140,10 @@ class Front:
         self.draining = True
         for connection in self.connections:
             connection.drain()
+        if not self.connections:
+            self.empty.set()
 
-    # ---- parsers ---------------------------------------------------------------------------------------------------------------
+    # ---- parsers -----------------------------------------------------------------------------------------------------
 
     def take_parser(self) -> Any:
         """A parser that stands at the start of a message. Heads come whole, so one serves all connections in turn."""
@@ -132,7 +154,7 @@ class Front:
         """Only after one whole message without body, upgrade or close: nothing of it is left in the parser."""
         self._parser = parser
 
-    # ---- kinds of connections --------------------------------------------------------------------------------------------------
+    # ---- kinds of connections ----------------------------------------------------------------------------------------
 
     def kind_of(self, door: Door, address: str) -> Kind:
         """(sites that trust this client, memo): equal for connections on which equal bytes mean the same."""
@@ -158,7 +180,7 @@ class Front:
     def memo_entries(self) -> int:
         return sum(len(memo) for _, memo in self._kinds.values())
 
-    # ---- who is connected ------------------------------------------------------------------------------------------------------
+    # ---- who is connected --------------------------------------------------------------------------------------------
 
     def opened(self, connection: ClientConnection) -> bool:
         """Counted in; False where this client, or all together, have too many."""
@@ -191,6 +213,8 @@ class Front:
         self._per_address[address] -= 1
         if not self._per_address[address]:
             del self._per_address[address]
+        if self.draining and not self.connections:
+            self.empty.set()
 
     def take_counts(self) -> tuple[int, int]:
         """(accepted, turned away) since the last call."""

@@ -1,10 +1,11 @@
-"""Sends a request to one of a pool's origins, over a kept connection where there is one, and tries again where that is safe.
+"""Sends a request to one of a pool's origins, over a kept connection where there is one, and tries again where that
+is safe.
 
-Which origin: `pool.py`. What may be repeated: the `retry` of the failure's row in `errors.py`. How a response is read:
-`connection.py`. Foreign exceptions of connecting and TLS become rows here and in `resolve.py`, nowhere else.
+Which origin: `pool.py`. What may be repeated: the `retry` of the failure's row in `errors.py`. How a response is
+read: `connection.py`. Foreign exceptions of connecting and TLS become rows here and in `resolve.py`, nowhere else.
 
-Invariants: each `started` told to a pool is met by one `finished`; a receiver hears exactly one of end, failed or upgraded,
-unless it cancels, after which it hears nothing.
+Invariants: each `started` told to a pool is met by one `finished`; a receiver hears exactly one of end, failed or
+upgraded, unless it cancels, after which it hears nothing.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Upstreams:
         self._closing = False
         self.opened = self.reused = self.retries = 0  # since the worker last took them over into the counters
 
-    # ---- connections -----------------------------------------------------------------------------------------------------------
+    # ---- connections -------------------------------------------------------------------------------------------------
 
     def take(self, origin: Origin) -> UpstreamConnection | None:
         """A kept connection that is still good, the one used last: its peer is the least likely to have closed it."""
@@ -95,7 +96,12 @@ class Upstreams:
             connection = idle.pop()
             transport = connection.transport
             # As `usable`, here without a call.
-            if connection.state is IDLE and not connection.ended and transport is not None and not transport.is_closing():
+            if (
+                connection.state is IDLE
+                and not connection.ended
+                and transport is not None
+                and not transport.is_closing()
+            ):
                 self.reused += 1
                 return connection
             connection.close()
@@ -179,7 +185,9 @@ class Upstreams:
 
 
 class Request:
-    """One request on its way: an origin is chosen, a connection taken, and once more where the table of errors allows it."""
+    """One request on its way: an origin is chosen, a connection taken, and once more where the table of errors allows
+    it.
+    """
 
     connection: UpstreamConnection | None = None
     connecting: asyncio.Task[None] | None = None
@@ -271,7 +279,7 @@ class Request:
                 return
         connection.ask(self, head, self._body, self._pool.spec.timeouts, self._whole)
 
-    # ---- what the connection says ----------------------------------------------------------------------------------------------
+    # ---- what the connection says ------------------------------------------------------------------------------------
 
     def upstream_interim(self, head: ResponseHead) -> None:
         self._answered = True  # a part of an answer, after which nothing is repeated
@@ -352,7 +360,7 @@ class Request:
     def _now(self) -> MonoTime:
         return self._upstreams.now()  # type: ignore[return-value]  # the loop's clock is MonoTime
 
-    # ---- what the receiver says ------------------------------------------------------------------------------------------------
+    # ---- what the receiver says --------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
         """The response is not wanted any more: its connection is closed, and the receiver hears nothing."""

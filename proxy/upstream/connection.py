@@ -1,11 +1,12 @@
 """One connection to an origin: sends one request at a time and finds where the response ends (RFC 9112 §6, §7, §8).
 
-Heads seen before as identical bytes come from a memo; others go through a strict parser made for this response alone. Bodies of
-known length are counted, chunked ones go through a parser, close-delimited ones end by an orderly close. What is received is
-handed to the call that owns the connection. Nothing here decides about retries, caching or the pool: `upstream/client.py` does.
+Heads seen before as identical bytes come from a memo; others go through a strict parser made for this response alone.
+Bodies of known length are counted, chunked ones go through a parser, close-delimited ones end by an orderly close.
+What is received is handed to the call that owns the connection. Nothing here decides about retries, caching or the
+pool: `upstream/client.py` does.
 
-Invariants: a connection serves one call at a time; it is offered for reuse only when the response is complete, the request was
-sent whole, both sides keep the connection alive, and no byte is left over.
+Invariants: a connection serves one call at a time; it is offered for reuse only when the response is complete, the
+request was sent whole, both sides keep the connection alive, and no byte is left over.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ class Home(Protocol):
 
 
 class UpstreamConnection(Sender, asyncio.Protocol):
-    """See the module. The wheel looks in every STEP seconds (`deadline`); what counts is `limit`, and `whole` beside it."""
+    """See the module. The wheel looks in every STEP seconds (`deadline`); what counts is `limit`, and `whole` beside
+    it.
+    """
 
     __slots__ = (
         "_body",
@@ -136,7 +139,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self._interim = 0
         self._interim_bytes = 0
 
-    # ---- sending ---------------------------------------------------------------------------------------------------------------
+    # ---- sending -----------------------------------------------------------------------------------------------------
 
     @property
     def usable(self) -> bool:
@@ -144,7 +147,9 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         return self.state is IDLE and not self.ended and self.transport is not None and not self.transport.is_closing()
 
     def ask(self, call: Call, head: bytes, body: BodyReader | None, timeouts: Timeouts, whole: float) -> None:
-        """The request goes out; its response comes back through `call`. `whole` is the time at which all must be over."""
+        """The request goes out; its response comes back through `call`. `whole` is the time at which all must be
+        over.
+        """
         assert self.state is IDLE
         assert self.transport is not None
         self.call = call
@@ -247,7 +252,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         if limit < self.deadline:
             self._hasten(limit)
 
-    # ---- receiving -------------------------------------------------------------------------------------------------------------
+    # ---- receiving ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # a stream transport: made by create_connection
@@ -321,8 +326,12 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         if len(raw) > self.home.limits.response_head:
             raise Failure(errors.RESPONSE_HEAD_TOO_LARGE, f"{len(raw)} bytes")
         home = self.home
-        message = parsers.parse_response_head(parsers.make_response_head_parser(home.owner, home.loop, home.limits), raw)
-        checked = checks.check_response(message, raw, request_method=call.method, limits=home.limits, upgrade=call.upgrade)
+        message = parsers.parse_response_head(
+            parsers.make_response_head_parser(home.owner, home.loop, home.limits), raw
+        )
+        checked = checks.check_response(
+            message, raw, request_method=call.method, limits=home.limits, upgrade=call.upgrade
+        )
         if len(raw) <= 4096 and checked.upgrade is None:
             heads[raw] = checked
         return checked
@@ -416,7 +425,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         else:
             self.close()
 
-    # ---- ends ------------------------------------------------------------------------------------------------------------------
+    # ---- ends --------------------------------------------------------------------------------------------------------
 
     def eof_received(self) -> bool:
         self.ended = True
