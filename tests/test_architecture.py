@@ -101,7 +101,6 @@ WITHOUT_TEST = {
     "proxy/server/body.py",
     "proxy/server/front.py",
     "proxy/server/protocol.py",
-    "proxy/upstream/client.py",
     "proxy/worker.py",
 }
 

@@ -129,8 +129,8 @@ class Upstreams:
             call.connected(connection)
 
     async def _open(self, origin: Origin, timeout: float) -> UpstreamConnection:  # noqa: ASYNC109 - as above
-        sock = await self.resolver.connect(origin, timeout)
         context = self.context(origin)
+        sock = await self.resolver.connect(origin, timeout)
         name = (origin.tls_name or origin.host) if context is not None else None
         connection = UpstreamConnection(self, origin, self._idle.setdefault(origin, []))
         try:
