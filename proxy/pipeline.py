@@ -165,6 +165,7 @@ class Pipeline:
             bypass = reuse.before_lookup(request, checked.has_body, route.rules)
             plan.bypass = bypass.reason if bypass is not None else None
         plan.key = key.primary_key(request, route.rules)
+        plan.bound = (request.fields.get(b"authorization") or b"").lower().startswith((b"negotiate", b"ntlm"))
         plan.alone = bool(key.session_ids(request, route.rules))
         plan.plain = request.method == b"GET" and plan.bypass is None and SAYING.isdisjoint(request.fields.names())
 
@@ -228,11 +229,13 @@ class Pipeline:
         match verdict:
             case reuse.Fresh(stored=stored):
                 x.outcome = Outcome.HIT
+                self.store.answered(stored)
                 self._answer(x, stored)
             case reuse.StaleUsable(stored=stored, refresh=refresh):
                 x.outcome = Outcome.STALE
                 if refresh:
                     self._refresh_soon(x, stored)
+                self.store.answered(stored)
                 self._answer(x, stored)
             case reuse.Revalidate(stored=stored):
                 self._fetch(x, verdict.reason, (stored,), joins=joins)
@@ -309,6 +312,7 @@ class Pipeline:
         flight.request = request = Request(
             self.upstreams, self.pools[route.pool], flight, b"GET", head, session=route.session, key=x.key
         )
+        request.bound = x.plan is not None and x.plan.bound
         if flight.leader is not None:
             flight.leader.producer = Waiting(flight, flight.leader)
         request.start()
@@ -521,6 +525,8 @@ class Pipeline:
             x.key,
             plan.upgrade,
         )
+        if plan.bound:
+            request.bound = True
         request.start()
 
     def begin_relayed(self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay) -> None:
@@ -707,7 +713,7 @@ class Pipeline:
         if plain and client.said is not None and client.said[0] is plan and not view.rewrite_host:
             return client.said[1]
         if client.hop is None:
-            client.hop = make_hop(client.address, client.scheme, client.local[1])
+            client.hop = make_hop(client.address, client.scheme)
         hop = client.hop
 
         def head(origin: Origin) -> bytes:

@@ -51,6 +51,7 @@ class Plan:
     upgrade: bytes | None = None  # protocol asked for and permitted
     may_purge: bool = False
     plain: bool = False  # GET, and nothing in it speaks to the cache
+    bound: bool = False  # it authenticates its connection to the origin, which then serves nobody else
     alone: bool = False  # its fetch may not be shared before it has come whole: a session id is in the target
     # Heads for plain forwards, made when first needed; by Host, None for the client's own.
     templates: dict[bytes | None, ForwardTemplate] = field(default_factory=dict)

@@ -119,7 +119,6 @@ class Hop:
 
     address: bytes  # of the peer; b"unknown" where it has none
     scheme: bytes
-    port: bytes  # the local port it reached, in digits
 
     @property
     def node(self) -> bytes:
@@ -127,7 +126,7 @@ class Hop:
         return b'"[%b]"' % self.address if b":" in self.address else self.address
 
 
-def make_hop(address: str, scheme: bytes, local_port: int) -> Hop:
+def make_hop(address: str, scheme: bytes) -> Hop:
     """The Hop of a peer; a Unix peer is `unknown` (RFC 7239 §6.2), an IPv4-mapped address is written as IPv4, a zone
     is dropped.
     """
@@ -135,7 +134,7 @@ def make_hop(address: str, scheme: bytes, local_port: int) -> Hop:
     if plain.lower().startswith("::ffff:") and "." in plain:
         plain = plain[7:]
     known = "." in plain or ":" in plain
-    return Hop(plain.encode("ascii") if known else b"unknown", scheme, b"%d" % local_port)
+    return Hop(plain.encode("ascii") if known else b"unknown", scheme)
 
 
 class Told(NamedTuple):
@@ -180,14 +179,14 @@ def client_lines(hop: Hop, authority: bytes, told: Told | None) -> bytes:
     list.
 
     A trusted hop's word on scheme, host and port is kept, since it met the client; a port it left out follows from
-    what it said.
+    what it said. The port is the one the client asked for: behind a mapping the local one would lead it astray.
     """
     forwarded = b"for=%b;host=%b;proto=%b" % (hop.node, quoted(authority), hop.scheme)
     if told is None:
-        return field_bytes(_client_fields(hop.address, hop.scheme, authority, hop.port, forwarded))
+        return field_bytes(_client_fields(hop.address, hop.scheme, authority, _implied_port(hop.scheme, authority), forwarded))
     proto = told.proto or hop.scheme
     host = told.host or authority
-    port = told.port or (_implied_port(proto, host) if told.proto or told.host else hop.port)
+    port = told.port or _implied_port(proto, host)
     listed = hop.address if told.forwarded_for is None else told.forwarded_for + b", " + hop.address
     elements = forwarded if told.forwarded is None else told.forwarded + b", " + forwarded
     return field_bytes(_client_fields(listed, proto, host, port, elements))

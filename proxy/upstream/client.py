@@ -194,6 +194,7 @@ class Request:
     origin: Origin | None = None
     peer: Peer | None = None  # hired from the pool until the try is over
     repeats: int = 0
+    bound = False  # it authenticates its connection (Negotiate, NTLM), which then serves nobody else
     _answered = False
     _fresh = False  # a kept connection has failed: the next try makes its own
     _whole = inf
@@ -268,6 +269,7 @@ class Request:
 
     def _send(self, connection: UpstreamConnection) -> None:
         self.connection = connection
+        connection.bound = self.bound
         head = self._head
         if not isinstance(head, bytes):
             assert self.origin is not None

@@ -103,6 +103,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         "_keep",
         "_remaining",
         "_sent_whole",
+        "bound",
         "_timeouts",
         "call",
         "deadline",
@@ -123,6 +124,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self.shelf = shelf  # where it waits for its next request, beside its like
         self.call: Call | None = None
         self.state = IDLE
+        self.bound = False  # to one client, by what it authenticates: never used for another
         self.served = 0  # responses completed here; 0: a fresh connection
         self.deadline = home.now() + STEP
         self.limit = self.whole = inf
@@ -417,7 +419,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
     def _free(self) -> None:
         self.call = self._chunks = None
         self.served += 1
-        if self._keep and self._sent_whole and not self.ended and not self._buffer:
+        if self._keep and not self.bound and self._sent_whole and not self.ended and not self._buffer:
             if self._held:  # by the last client, which is not the next one's business
                 self.resume()
             self.state = IDLE

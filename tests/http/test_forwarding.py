@@ -21,7 +21,7 @@ from proxy.http.message import Fields
 from tests.kit.heads import read_request, request_parser
 
 OPTIONS = ForwardOptions(via=b"tandem-1")
-HOP = make_hop("203.0.113.7", b"http", 8080)
+HOP = make_hop("203.0.113.7", b"http")
 FORGED = [
     b"Forwarded: for=6.6.6.6",
     b"X-Forwarded-For: 6.6.6.6",
@@ -67,7 +67,7 @@ def test_a_plain_request_for_an_origin_byte_for_byte():
         b"X-Forwarded-For: 203.0.113.7\r\n"
         b"X-Forwarded-Proto: http\r\n"
         b"X-Forwarded-Host: shop.example\r\n"
-        b"X-Forwarded-Port: 8080\r\n"
+        b"X-Forwarded-Port: 80\r\n"
         b"Forwarded: for=203.0.113.7;host=shop.example;proto=http\r\n"
         b"Via: 1.1 tandem-1\r\n"
         b"\r\n"
@@ -128,12 +128,12 @@ def test_what_a_trusted_hop_says_is_kept_and_appended_to():
 @pytest.mark.parametrize(
     ("lines", "port"),
     [
-        ([], b"8080"),
+        ([], b"80"),
         ([b"X-Forwarded-Port: 9"], b"9"),
         ([b"X-Forwarded-Proto: http"], b"80"),
         ([b"X-Forwarded-Host: a:81"], b"81"),
         ([b"X-Forwarded-Host: [::1]"], b"80"),
-        ([b"X-Forwarded-For: 1.1.1.1"], b"8080"),
+        ([b"X-Forwarded-For: 1.1.1.1"], b"80"),
     ],
 )
 def test_the_port_a_trusted_hop_left_out_follows_from_what_it_said(lines, port):
@@ -152,14 +152,14 @@ def test_the_port_a_trusted_hop_left_out_follows_from_what_it_said(lines, port):
 )
 @pytest.mark.rfc("7239", "6")
 def test_the_peer_is_written_as_each_field_wants_it(address, listed, node):
-    fields = fields_of(sent(hop=make_hop(address, b"https", 443), host=b"a.example:81"))
+    fields = fields_of(sent(hop=make_hop(address, b"https"), host=b"a.example:81"))
     assert fields.get(b"x-forwarded-for") == listed
     assert fields.get(b"forwarded") == b'for=%b;host="a.example:81";proto=https' % node
 
 
 def test_one_template_serves_many_connections():
     template = forward_request(read_request(raw_request()), OPTIONS, trusted=False)
-    other = make_hop("198.51.100.2", b"http", 8080)
+    other = make_hop("198.51.100.2", b"http")
     assert template.head(other) == template.head(HOP).replace(b"203.0.113.7", b"198.51.100.2")
 
 
@@ -279,3 +279,11 @@ def test_kinds_of_names():
     assert not may_be_forged(b"x-forward")
     assert may_be_mistaken(b"transfer_encoding")
     assert not may_be_mistaken(b"a_b")
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [(b"a", b"80"), (b"a:8443", b"8443"), (b"[::1]:81", b"81"), (b"[::1]", b"80")]
+)
+def test_the_port_told_is_the_one_the_client_asked_for(host, port):
+    """Behind a port mapping the local port would make an application send its users to a port nobody can reach."""
+    assert fields_of(sent(host=host)).get(b"x-forwarded-port") == port
