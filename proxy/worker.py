@@ -240,6 +240,7 @@ class Worker:
         masked = {name.encode() for site in config.site for name in site.session_arguments}
         self._observer.configure(metrics.layout(names), prepared.logs, masked)
         self._store.resize(config.cache.memory // settings.workers)
+        self._store.most_variants = config.cache.variants
         self._upstreams.limits = config.limits
         self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
         self._pipeline.configure(prepared.mode, self._pools)

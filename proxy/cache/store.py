@@ -54,7 +54,7 @@ class Store:
         self._clock = clock
         self._entries = S3Fifo(limit, self._lose)
         self._find = self._entries.__getitem__
-        self._most_variants = most_variants
+        self.most_variants = most_variants  # kept per key
         self._shared = SharedLines()
         self._tagged: dict[bytes, set[StoredResponse]] = {}
         self._count = 0
@@ -166,7 +166,7 @@ class Store:
                 stored.uses = max(stored.uses, old.uses)
             else:
                 kept.append(old)
-        while len(kept) >= self._most_variants:
+        while len(kept) >= self.most_variants:
             kept.remove(min(kept, key=_last_use))
         return (*kept, stored)
 

@@ -105,6 +105,8 @@ HOT = ("/fresh", "/short", "/validated", "/language", "/small-part", "/sometimes
 FIELDS = (
     ("Accept-Language: de",),
     ("Accept-Language: en",),
+    ("Accept-Language: fr",),
+    ("Accept-Language: it",),
     ("Accept-Language: en", "Accept-Encoding: gzip"),
     ("Range: bytes=2-9",),
     ("Range: bytes=0-1,4-5",),
@@ -140,7 +142,7 @@ def some_request(rng):
     path = rng.choice(HOT) if rng.random() < 0.8 else rng.choice([*PATHS, "/missing"])
     roll = rng.random()
     if roll < 0.7:
-        return "GET", raw.request("GET", path, *rng.choice(((), (), (), FIELDS[0], FIELDS[1])))
+        return "GET", raw.request("GET", path, *rng.choice(((), (), (), *FIELDS[:4])))
     if roll < 0.77:
         return "GET", raw.request("GET", path, *rng.choice(FIELDS))
     if roll < 0.8:

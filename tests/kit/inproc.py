@@ -225,7 +225,7 @@ class Stack:
         self.wheel = Wheel(now)
         self._drive = Drive(self.wheel, loop) if self.clock is None else None
         self._resolver = Resolver(clock=now)
-        self.store = Store(config.cache.memory, clock=lambda: MonoTime(now()))
+        self.store = Store(config.cache.memory, most_variants=config.cache.variants, clock=lambda: MonoTime(now()))
         names = site_names(config)
         self._layout = metrics.layout(names)
         logs = [AccessLog(self.log, compile_format(self._format))]  # type: ignore[arg-type]  # all that is asked of a file
