@@ -135,6 +135,17 @@ def test_a_connection_whose_response_is_complete_serves_the_next_request(bench, 
     assert bench.stack.upstream_counts() == (1, 1)
 
 
+@pytest.mark.parametrize("scheme", ["Negotiate", "NTLM", "nTlM", "Basic"])
+def test_a_connection_that_a_client_authenticates_serves_nobody_else(bench, scheme):
+    """Hardening: Negotiate and NTLM speak for the connection, and the next request on it would be that client's."""
+    bench.origin.otherwise(response(b"hello"))
+    for _ in range(2):
+        with raw.Connection(bench.stack.at) as client:
+            client.send(raw.request("GET", "/", f"Authorization: {scheme} abc", "Cache-Control: no-cache"))
+            assert client.read_response("GET").status == 200
+    assert len(bench.origin.links) == (1 if scheme == "Basic" else 2)
+
+
 @pytest.mark.parametrize(
     "steps",
     [
