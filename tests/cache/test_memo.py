@@ -9,7 +9,13 @@ from email.utils import formatdate
 
 import pytest
 
+from proxy import errors
+from proxy.cache.memo import COPY_BELOW, Answer, Memo
+from proxy.errors import Failure
+from proxy.plan import Plan
+from tests.cache.test_store import make
 from tests.kit import raw
+from tests.kit.heads import read_request
 from tests.kit.inproc import WALL, Clock, Stack
 from tests.kit.origin import FakeOrigin, chunked, head_only, response
 from tests.kit.proxy import reverse
@@ -323,3 +329,83 @@ def test_with_and_without_memo_all_stays_the_same_for_minutes():
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     assert play(seed, seconds=120) > 1000
+
+
+# ---- the map itself --------------------------------------------------------------------------------------------------
+
+
+def plan_of(number=0):
+    checked = read_request(raw.request("GET", f"/{number}"))
+    return Plan(checked, checked.head, Failure(errors.NOT_FOUND), None, trusted=False)
+
+
+def answer_of(stored, size=10, head=b"head"):
+    return Answer(head, (b"x" * size,), stored, 5.0, template=None)
+
+
+def filled(memo, number, stored, size=10):
+    """An entry with an answer; its head and plan."""
+    head, plan = b"head %d" % number, plan_of(number)
+    memo.remember_plan(head, plan)
+    memo.remember_answer(head, plan, answer_of(stored, size))
+    return head, plan
+
+
+def test_small_answers_are_joined_and_large_ones_share_the_stores_own_bytes():
+    stored = make()
+    assert answer_of(stored, COPY_BELOW).payload == b"head" + b"x" * COPY_BELOW
+    body = (b"y" * (COPY_BELOW + 1),)
+    large = Answer(b"head", body, stored, 5.0, template=None)
+    assert large.payload == b""
+    assert large.parts[1] is body[0]
+
+
+def test_a_response_that_goes_takes_its_answers_and_leaves_the_plans():
+    memo = Memo(1 << 20)
+    gone, stays = make(), make()
+    first, second, other = filled(memo, 1, gone), filled(memo, 2, gone), filled(memo, 3, stays)
+    memo.forget(gone)
+    assert first[1].answer is second[1].answer is None
+    assert other[1].answer is not None
+    assert len(memo) == 3
+
+
+def test_an_answer_that_replaced_anothers_is_not_forgotten_with_it():
+    memo = Memo(1 << 20)
+    old, new = make(), make()
+    head, plan = filled(memo, 1, old)
+    memo.remember_answer(head, plan, answer_of(new))
+    memo.forget(old)
+    assert plan.answer is not None
+    memo.forget(new)
+    assert plan.answer is None
+
+
+def test_the_memo_is_bounded_and_what_it_lets_go_is_known_to_no_response():
+    memo = Memo(100_000)
+    responses = [make() for _ in range(200)]
+    for number, stored in enumerate(responses):
+        filled(memo, number, stored, size=1000)
+        assert memo.currsize <= 100_000
+        assert memo.currsize == sum(plan.size + (plan.answer.size if plan.answer else 0) for plan in memo.values())
+    assert 10 < len(memo) < 50
+    for stored in responses[:100]:
+        assert not stored.memos
+    memo.forget(responses[0])
+
+
+def test_what_is_too_large_for_the_memo_is_left_out():
+    memo = Memo(20_000)
+    head, plan = filled(memo, 1, make(), size=COPY_BELOW)
+    assert memo[head] is plan
+    assert plan.answer is None
+    memo.remember_plan(b"x" * 10_000, plan_of())
+    assert len(memo) == 1
+
+
+def test_an_answer_to_a_plan_that_is_not_kept_is_not_kept_either():
+    memo = Memo(1 << 20)
+    plan = plan_of()
+    memo.remember_answer(b"head", plan, answer_of(make()))
+    assert plan.answer is None
+    assert len(memo) == 0
