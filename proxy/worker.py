@@ -40,7 +40,7 @@ from proxy.wheel import Drive, Wheel
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
 
     from config.schema import Config, Site
@@ -164,11 +164,9 @@ class Worker:
                 listen, index, b"https" if secure else b"http", "reverse", config.limits, views, default
             )
             if secure:
-                tls[listen] = ServerTls(build_contexts(_certificates([site for site, _ in sites], settings)))
+                tls[listen] = _server_tls([site for site, _ in sites], settings)
         contexts = {
-            (origin.tls_verify, origin.tls_ca): build_origin_context(
-                verify=origin.tls_verify, ca=_in_memory(settings.files[origin.tls_ca]) if origin.tls_ca else ""
-            )
+            (origin.tls_verify, origin.tls_ca): _origin_context(origin, settings)
             for spec in mode.pools.values()
             for origin in spec.origins
             if origin.scheme == "https"
@@ -491,21 +489,40 @@ def log_path(file: str, base: Path) -> Path:
     return (base if not folder else base.__class__(folder)) / file
 
 
-def _certificates(sites: list[Site], settings: Settings) -> list[Certificate]:
-    """The certificate is in the settings and goes through a memfd, as its key does: a worker reads no file."""
-    found = []
-    for site in sites:
-        for pair in site.tls:
-            cert = _in_memory(settings.files[pair.cert])
-            found.append(Certificate(cert, f"/proc/self/fd/{settings.secrets[pair.key]}"))
-    return found
+def _server_tls(sites: list[Site], settings: Settings) -> ServerTls:
+    """The certificates of a listener's sites. They go through memfds, as their keys do: a worker reads no file."""
+    with contextlib.ExitStack() as stack:
+        certificates = [
+            Certificate(
+                stack.enter_context(_in_memory(settings.files[pair.cert])),
+                f"/proc/self/fd/{settings.secrets[pair.key]}",
+                f"{pair.cert}, {pair.key}",
+            )
+            for site in sites
+            for pair in site.tls
+        ]
+        return ServerTls(build_contexts(certificates))
 
 
-def _in_memory(content: bytes) -> str:
-    """A path that ssl can read the content from; it lives as long as the process, and is small."""
+def _origin_context(origin: Origin, settings: Settings) -> ssl.SSLContext:
+    if not origin.tls_ca:
+        return build_origin_context(verify=origin.tls_verify)
+    with _in_memory(settings.files[origin.tls_ca]) as path:
+        try:
+            return build_origin_context(verify=origin.tls_verify, ca=path)
+        except TlsError as problem:
+            raise TlsError(str(problem).replace(path, origin.tls_ca)) from problem
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A path that ssl can read the content from, for as long as the context lasts."""
     fd = os.memfd_create("tandem-file", os.MFD_CLOEXEC)
-    os.write(fd, content)
-    return f"/proc/self/fd/{fd}"
+    try:
+        os.write(fd, content)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def _default_authority(site: Site, listen: Listen) -> bytes:

@@ -24,10 +24,14 @@ class TlsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Where a certificate (with its chain) and its key are, in PEM; `cert` is named in faults."""
+    """Where a certificate (with its chain) and its key are, in PEM. `named` is what faults call them, if not so."""
 
     cert: str
     key: str
+    named: str = ""
+
+    def __str__(self) -> str:
+        return self.named or f"{self.cert}, {self.key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ def _load(certificate: Certificate) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate.cert, certificate.key, password=_no_password)
     except (OSError, ValueError) as exc:
-        raise TlsError(f"{certificate.cert}, {certificate.key}: {_words(exc)}") from exc
+        raise TlsError(f"{certificate}: {_words(exc)}") from exc
     return context
 
 
