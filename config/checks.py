@@ -11,9 +11,9 @@ from ipaddress import ip_address
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from config import patterns
+from config import pair, patterns
 from config.faults import Path, Problem, quote, suggest
-from config.schema import Admin, Cache, Limits, Rule, Site
+from config.schema import Admin, Cache, Ha, Limits, Rule, Site
 from config.units import Listen, parse_address
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class View:
     admin: Admin = field(default_factory=Admin)
     cache: Cache = field(default_factory=Cache)
     limits: Limits = field(default_factory=Limits)
+    ha: Ha | None = None
     complete: bool = True  # no table is missing
 
 
@@ -67,6 +68,8 @@ def check(view: View) -> Findings:
     if view.complete:
         _check_sites_without_origin(found, view)
     _check_limits(found, view)
+    if view.ha is not None:
+        pair.check(found, view.ha)
     return found
 
 

@@ -81,7 +81,7 @@ def _homes() -> dict[str, str]:
     """For each key that one table of the file's top level alone has: `[cache]`."""
     found: dict[str, list[str]] = {}
     for name, kind in hints(Config).items():
-        bare, _ = split(kind)
+        bare = optional(split(kind)[0]) or split(kind)[0]
         is_list = get_origin(bare) is tuple
         for key in hints(get_args(bare)[0] if is_list else bare):
             found.setdefault(key, []).append(f"[[{name}]]" if is_list else f"[{name}]")

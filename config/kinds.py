@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from config.faults import nearest
-from config.units import parse_address, parse_host
+from config.units import parse_address, parse_host, parse_ip, parse_vip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +89,14 @@ def _check_log_format(text: str) -> None:
     raise ValueError(f"a format is common, combined, squid, json, or a template with `{{field}}` names{meant}")
 
 
+def _check_ip(text: str) -> None:
+    parse_ip(text)
+
+
+def _check_vip(text: str) -> None:
+    parse_vip(text)
+
+
 def _check_error_status(text: str) -> None:
     if not re.fullmatch(r"[45][0-9]{2}", text):
         raise ValueError("an error page belongs to a status from 400 to 599")
@@ -110,6 +118,11 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "method": _matches(re.compile(r"[A-Z][A-Z-]{0,31}"), "a method is written in capitals, such as `GET`"),
     "name": _matches(_NAME, "a name is of at most 64 letters, digits, `-`, `_`, `.`, `:`, `*`"),
     "route": _matches(re.compile(r"[A-Za-z0-9_-]{1,64}"), "a jvmRoute is of at most 64 letters, digits, `-`, `_`"),
+    "ip": _check_ip,
+    "vip": _check_vip,
+    "interface": _matches(re.compile(r"[^\s/:]{1,15}"), "an interface has at most 15 characters, such as `eth0`"),
+    "word": _matches(re.compile(r"[^\0]+"), "a word of a command is not empty"),
+    "program": _matches(re.compile(r"/[^\0]+"), "a program is given by its whole path, such as `/etc/tandem/notify`"),
     "statuses": _check_statuses,
     "field value": _matches(_FIELD_VALUE, "a field value is of visible ASCII characters and blanks"),
 }

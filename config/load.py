@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from config import checks, convert, files, presets
 from config.faults import Fault, Faults, Problem, spell_path
 from config.place import Places
-from config.schema import Admin, Cache, Config, Limits, Rule, Site
+from config.schema import Admin, Cache, Config, Ha, Limits, Rule, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -145,6 +145,8 @@ def _view(made: convert.Conversion, data: dict[str, Any]) -> checks.View:
                 view.cache = table
             case (("limits",), Limits()):
                 view.limits = table
+            case (("ha",), Ha()) if made.is_sound("ha"):
+                view.ha = table
     view.site_names = frozenset(names | _raw_site_names(data))
     return view
 

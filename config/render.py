@@ -18,7 +18,7 @@ import msgspec
 
 from config.convert import hints, optional, split
 from config.kinds import LOG_FORMATS
-from config.schema import Config, Rule, Site, Table
+from config.schema import Config, Ha, Rule, Site, Table
 from config.units import Duration, Listen, Size
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ _EXAMPLES = {
     (Site, "listen"): '":80"',
     (Site, "upstream"): '["127.0.0.1:8080"]',
     (Rule, "name"): '"static"',
+    (Ha, "nodes"): '{ a = "192.168.8.4", b = "192.168.8.6" }',
+    (Ha, "vip"): '["192.168.8.100/24"]',
+    (Ha, "secret"): '{ file = "ha.key" }',
 }
 
 
@@ -82,6 +85,8 @@ def render(config: Config) -> str:
     blocks = []
     for name in Config.__struct_fields__:
         value = getattr(config, name)
+        if value is None:
+            continue
         many = isinstance(value, tuple)
         header = f"[[{name}]]" if many else f"[{name}]"
         for table in value if many else (value,):
@@ -282,8 +287,11 @@ def _section(kind: type[Table], title: str, path: str, sentence: str, depth: int
 
 
 def _table_in(bare: Any) -> tuple[type[Table] | None, bool]:
-    """The table that a type is, or is a list of."""
+    """The table that a type is, or is a list of, or a table of by name."""
     inner = optional(bare) or bare
+    if get_origin(inner) is dict:
+        element, _ = split(get_args(inner)[1])
+        return (element, True) if _is_table(element) else (None, True)
     if get_origin(inner) is tuple:
         element, _ = split(get_args(inner)[0])
         return (element, True) if _is_table(element) else (None, True)
@@ -313,7 +321,14 @@ def _words(annotated: Any) -> str:
         return f"{meta.ge} to {meta.le}"
     if bare is str:
         kind: str = (meta.extra or {}).get("kind", "")
-        return {"": "text", "secret": "file", "output": "file", "hosts": "host"}.get(kind, kind)
+        return {
+            "": "text",
+            "secret": "file",
+            "output": "file",
+            "hosts": "host",
+            "ip": "address",
+            "vip": "address/prefix",
+        }.get(kind, kind)
     names = {bool: "true or false", Duration: "duration", Size: "size", Listen: "address"}
     return names.get(bare, "table")
 

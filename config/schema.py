@@ -319,6 +319,108 @@ class Process(Table, frozen=True, kw_only=True):
     drain: Annotated[Duration, about("Time for requests in flight when stopping.")] = Duration(30.0)
 
 
+# ---- high availability -----------------------------------------------------------------------------------------------
+
+
+class SecretFile(Table, frozen=True, kw_only=True):
+    file: Annotated[str, about("File with the secret that both nodes share, made by `tandem ha key`.", kind="secret")]
+
+
+class Node(Table, frozen=True, kw_only=True):
+    shorthand: ClassVar[str] = "address"
+
+    address: Annotated[str, about("The node's own address on the network of the virtual addresses.", kind="ip")]
+    link: Annotated[
+        str, about("Its address for the peer link, where that takes another path; else `address`.", kind="ip")
+    ] = ""
+    link_local: Annotated[
+        str, about("Its IPv6 link-local address, for pairs without peer link: it tells this otherwise.", kind="ip")
+    ] = ""
+    interface: Annotated[str, about("Its interface, where the one with `address` is not meant.", kind="interface")] = ""
+    priority: Annotated[
+        int, about("Priority; 0: 250 for the first node, 10 less for each further one; 255: owner.", ge=0, le=255)
+    ] = 0
+
+
+class Router(Table, frozen=True, kw_only=True):
+    vip: Annotated[tuple[str, ...], about("Virtual addresses of this router, of one or both families.", kind="vip")]
+    vrid: Annotated[int, about("Virtual router identifier, the same on both nodes.", ge=1, le=255)]
+    name: Annotated[str, about("Name in logs, metrics and notify programs; `vip-VRID` if not given.", kind="name")] = ""
+    first: Annotated[str, about("Name of the node preferred for it; else the first of `nodes`.", kind="name")] = ""
+    group: Annotated[str, about("Routers with the same group move together.", kind="name")] = ""
+
+
+class Track(Table, frozen=True, kw_only=True):
+    name: Annotated[str, about("Name in `tandem ha status` and logs.", kind="name")]
+    interface: Annotated[str, about("Interface that must be up.", kind="interface")] = ""
+    file: Annotated[str, about("File that must exist; if it holds a number, that must be 0.", kind="output")] = ""
+    script: Annotated[
+        tuple[str, ...], about("Program with its arguments that must exit with 0; no shell.", kind="word")
+    ] = ()
+    every: Annotated[Duration, about("Time between two looks.", positive=True)] = Duration(1.0)
+    timeout: Annotated[
+        Duration, about("Time for the program; over it, it is killed and has failed.", positive=True)
+    ] = Duration(1.0)
+    rise: Annotated[int, about("Good looks in a row before it counts as good again.", ge=1, le=1000)] = 2
+    fall: Annotated[int, about("Bad looks in a row before it counts as bad.", ge=1, le=1000)] = 2
+    weight: Annotated[int, about("What a bad one takes from the priority.", ge=0, le=253)] = 20
+    resign: Annotated[bool, about("Whether a bad one makes this node let go at once.")] = False
+
+
+class Ha(Table, frozen=True, kw_only=True):
+    nodes: Annotated[
+        dict[Annotated[str, about("Name.", kind="name")], Node],
+        about("The nodes by name, the preferred one first; a node knows itself by its address."),
+    ]
+    vip: Annotated[
+        tuple[str, ...],
+        about("Virtual addresses, of one or both families: `192.168.8.100/24`, `fd00:8::100/64`.", kind="vip"),
+    ] = ()
+    vrid: Annotated[int, about("Virtual router identifier of `vip`.", ge=1, le=255)] = 51
+    secret: Annotated[SecretFile | None, about("The secret of the peer link; without it there is no link.")] = None
+    interval: Annotated[
+        Duration, about("Time between advertisements, 10ms to 40s; in version 2 whole seconds.", positive=True)
+    ] = Duration(0.1)
+    preempt: Annotated[
+        bool, about("A returning node of higher priority takes the address back; else only a healthier one does.")
+    ] = False
+    preempt_delay: Annotated[Duration, about("How long a node has been able to serve before it preempts.")] = Duration(
+        0.0
+    )
+    version: Annotated[Literal[3, 2], about("VRRP version.")] = 3
+    unicast: Annotated[bool, about("Send to the other nodes' addresses instead of the multicast group.")] = False
+    min_ttl: Annotated[int, about("Least TTL of a unicast advertisement, for nodes behind a router.", ge=1, le=255)] = (
+        255
+    )
+    checksum: Annotated[
+        Literal["rfc9568", "pseudo"],
+        about("Checksum of IPv4 advertisements until another node's has been heard; `pseudo` as in keepalived."),
+    ] = "rfc9568"
+    virtual_mac: Annotated[bool, about("Use the virtual router's MAC address (a macvlan) instead of the own.")] = False
+    garp_refresh: Annotated[Duration, about("Time between repeated announcements while Active; 0: none.")] = Duration(
+        30.0
+    )
+    link_port: Annotated[int, about("TCP port of the peer link.", ge=1, le=65535)] = 9601
+    link_settle: Annotated[Duration, about("How long an interface must be up again before it counts.")] = Duration(0.2)
+    others: Annotated[
+        tuple[Network, ...], about("Addresses of foreign routers that may use the same VRID without alarm.")
+    ] = ()
+    notify: Annotated[
+        str, about("Program run at each change with `INSTANCE`, name, state and priority.", kind="program")
+    ] = ""
+    worker_weight: Annotated[
+        int, about("What a lost worker takes from the priority, while others live.", ge=0, le=253)
+    ] = 10
+    origin_weight: Annotated[int, about("What a site without any good origin takes from it.", ge=0, le=253)] = 30
+    router: Annotated[
+        tuple[Router, ...], about("Several virtual routers instead of `vip`, for pairs with both nodes active.")
+    ] = ()
+    track: Annotated[tuple[Track, ...], about("What else the priority depends on.")] = ()
+
+
+# ---- the whole -------------------------------------------------------------------------------------------------------
+
+
 class Config(Table, frozen=True, kw_only=True):
     site: Annotated[tuple[Site, ...], about("Reverse mode: a cache in front of origins.")] = ()
     rule: Annotated[tuple[Rule, ...], about("Rules in order; the first that matches wins.")] = ()
@@ -327,3 +429,4 @@ class Config(Table, frozen=True, kw_only=True):
     log: Annotated[Log, about("Logs.")] = field(default_factory=Log)
     admin: Annotated[Admin, about("The admin surface.")] = field(default_factory=Admin)
     process: Annotated[Process, about("Processes and rights.")] = field(default_factory=Process)
+    ha: Annotated[Ha | None, about("High availability: virtual addresses held by one of a pair of nodes.")] = None

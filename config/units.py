@@ -8,7 +8,16 @@ foreign digits.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+    ip_network,
+)
 from typing import NamedTuple, NewType
 
 Seconds = NewType("Seconds", float)
@@ -137,6 +146,31 @@ def parse_network(text: str) -> IPv4Network | IPv6Network:
     except ValueError:
         raise ValueError(sentence) from None
     raise ValueError(f"a network ends in zero bits: the one of this address is `{wider}`")
+
+
+def parse_ip(text: str) -> IPv4Address | IPv6Address:
+    """The one host's address that `text` names, without zone."""
+    sentence = "an address is `192.168.8.4` or `fd00:8::4`, without prefix, port or zone"
+    try:
+        address = ip_interface(text).ip if "/" not in text and "%" not in text else None
+    except ValueError:
+        address = None
+    if address is None or address.is_multicast or address.is_unspecified or address.is_loopback:
+        raise ValueError(sentence)
+    return address
+
+
+def parse_vip(text: str) -> IPv4Interface | IPv6Interface:
+    """The virtual address with the prefix of its network that `text` names."""
+    sentence = "a virtual address has the prefix of its network: `192.168.8.100/24`, `fd00:8::100/64`"
+    address, slash, prefix = text.partition("/")
+    if not slash or not re.fullmatch(r"[0-9]{1,3}", prefix):
+        raise ValueError(sentence)
+    try:
+        parse_ip(address)
+        return ip_interface(text)
+    except ValueError:
+        raise ValueError(sentence) from None
 
 
 def dec_hook(kind: type, value: object) -> object:

@@ -25,6 +25,10 @@ from config.kinds import CHECKS
         ("field value", "text/html; charset=utf-8"),
         ("route", "t1"),
         ("name", "*.example.org"),
+        ("ip", "fd00:8::4"),
+        ("vip", "192.168.8.100/24"),
+        ("interface", "eth0.7"),
+        ("program", "/etc/tandem/notify"),
     ],
 )
 def test_a_text_of_its_kind_is_accepted(kind, text):
@@ -55,6 +59,16 @@ def test_a_text_of_its_kind_is_accepted(kind, text):
         ("route", "t.1"),
         ("file", "a\0b"),
         ("file", ""),
+        ("ip", "fe80::1%eth0"),
+        ("ip", "127.0.0.1"),
+        ("ip", "224.0.0.18"),
+        ("vip", "192.168.8.100"),
+        ("vip", "192.168.8.100/255.255.255.0"),
+        ("vip", "192.168.8.100/33"),
+        ("vip", "224.0.0.1/24"),
+        ("interface", "a/b"),
+        ("interface", "sixteen-letters-"),
+        ("program", "notify"),
     ],
 )
 def test_a_text_of_another_kind_is_refused_with_a_sentence(kind, text):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from config.load import accept, load, parse
 from config.presets import settle
 from config.render import ROOT, build_files, quote, render, render_defaults, render_json_schema, render_tomcat
-from config.schema import Config, Rule, Site, Upstream
+from config.schema import Config, Ha, Node, Rule, SecretFile, Site, Upstream
 from config.units import Listen
 from tests.config.test_schema import TABLES
 
@@ -40,6 +40,12 @@ access = ["-", { file = "a.log", format = "{status}" }]
 [admin]
 listen = "127.0.0.1:9600"
 tokens = { file = "admin.tokens" }
+[ha]
+vip = ["192.168.8.100/24", "fd00:8::100/64"]
+vrid = 7
+nodes = { a = "192.168.8.4", b = { address = "192.168.8.6", link = "10.9.9.6" } }
+others = ["192.168.8.9"]
+track = { name = "gateway", script = ["/bin/ping", "-c1", "192.168.8.1"], resign = true }
 """
 
 
@@ -57,7 +63,9 @@ def test_no_option_uncommented_changes_what_is_so_without_it():
     text = re.sub(r"(?m)^#(?=\S)", "", render_defaults())
     site = Site(listen=(Listen("", 80),), upstream=(Upstream(address="127.0.0.1:8080"),))
     rule = Rule(name="static")
-    assert accept(text.encode(), "default.toml") == Config(site=(settle(site, 1),), rule=(rule,))
+    nodes = {"a": Node(address="192.168.8.4"), "b": Node(address="192.168.8.6")}
+    ha = Ha(nodes=nodes, vip=("192.168.8.100/24",), secret=SecretFile(file="ha.key"))
+    assert accept(text.encode(), "default.toml") == Config(site=(settle(site, 1),), rule=(rule,), ha=ha)
     assert accept(render_defaults().encode(), "default.toml") == Config()
 
 
