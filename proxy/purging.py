@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import translate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from proxy.errors import Failure
 from proxy.http.checks import parse_authority
@@ -16,7 +16,7 @@ from proxy.http.message import Fields, RequestHead
 from proxy.policy import key as keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from proxy import bus
     from proxy.cache.store import Store
@@ -30,28 +30,37 @@ class BadPurgeError(ValueError):
     """What was given is no address that could have been stored; the text says why."""
 
 
-def apply_purge(store: Store, purge: bus.Purge, rules: Iterable[CacheRules]) -> int:
+def apply_purge(store: Store, purge: bus.Purge, rules: Sequence[CacheRules]) -> int:
     """How many stored responses went, or would go; raises BadPurgeError."""
+    if purge.kind == "url" and not purge.dry_run and not any(rule.key_fields for rule in rules):
+        return sum(store.purge_key(key, soft=purge.soft) for key in keys_of(purge.value, rules))
+    if purge.kind == "tag":
+        tag = purge.value.encode()
+        matches: Callable[[StoredResponse], bool] = lambda stored: tag in stored.tags  # noqa: E731 - beside its sister
+    else:
+        concerned = touches(purge, rules)
+        matches = lambda stored: concerned(stored.key)  # noqa: E731 - beside its sister
+    if purge.dry_run:
+        return sum(map(matches, store))
+    return store.purge_match(matches, soft=purge.soft)
+
+
+def touches(purge: bus.Purge, rules: Iterable[CacheRules]) -> Callable[[bytes], bool]:
+    """Whether what is stored under a key, or still on its way there, may be concerned; tags are not told by the key."""
     match purge.kind:
         case "url":
             wanted = keys_of(purge.value, rules)
-            matches: Callable[[StoredResponse], bool] = lambda stored: stored.key.partition(b"\n")[0] in wanted  # noqa: E731 - one predicate per kind reads best side by side
+            return lambda key: key.partition(b"\n")[0] in wanted
         case "prefix":
             prefix = _key_prefix(purge.value)
-            matches = lambda stored: stored.key.startswith(prefix)  # noqa: E731 - as above
-        case "tag":
-            tag = purge.value.encode()
-            matches = lambda stored: tag in stored.tags  # noqa: E731 - as above
+            return lambda key: key.startswith(prefix)
         case "match":
             pattern = re.compile(translate(purge.value).encode())
-            matches = lambda stored: pattern.match(stored.key.partition(b"\n")[0]) is not None  # noqa: E731 - as above
-        case "all":
-            matches = lambda _: True  # noqa: E731 - as above
-    if purge.dry_run:
-        return sum(map(matches, store))
-    if purge.kind == "url" and not any(rule.key_fields for rule in rules):
-        return sum(store.purge_key(key, soft=purge.soft) for key in wanted)
-    return store.purge_match(matches, soft=purge.soft)
+            return lambda key: pattern.match(key.partition(b"\n")[0]) is not None
+        case "tag" | "all":
+            return lambda _: True
+        case unreachable:
+            assert_never(unreachable)
 
 
 def keys_of(url: str, rules: Iterable[CacheRules]) -> frozenset[bytes]:

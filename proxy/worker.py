@@ -26,7 +26,7 @@ from proxy.observe.accesslog import LogFile, compile_format
 from proxy.observe.observer import EVERY, AccessLog, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
-from proxy.purging import BadPurgeError, apply_purge
+from proxy.purging import BadPurgeError, apply_purge, touches
 from proxy.server.front import Door, Front
 from proxy.server.protocol import ClientConnection
 from proxy.server.tls import Certificate, ServerTls, TlsError, build_contexts, build_origin_context
@@ -104,6 +104,7 @@ class Worker:
         self._next: Prepared | None = None
         self._servers: dict[int, Serving] = {}
         self._pools: dict[str, Pool] = {}
+        self._moment = 0  # of the last purge of ours that others were told of, in microseconds
         self._applied: dict[int, int] = {}  # numbers of the last purges, with what they answered
         self._ticker: asyncio.TimerHandle | None = None
         self._expected = 0.0
@@ -334,7 +335,8 @@ class Worker:
         """A purge that came over HTTP, or an invalidation: the other workers do it too (proxy/bus.py)."""
         assert self._current is not None
         settings = self._current.settings
-        number = time.time_ns() // 1000 * region.MAX_WORKERS + self._index  # grows, and no two workers make the same
+        self._moment = max(self._moment + 1, time.time_ns() // 1000)
+        number = self._moment * region.MAX_WORKERS + self._index  # grows, and no two workers make the same
         purge = bus.Purge(number, "url", key.partition(b"\n")[0].decode("ascii"))
         others = [index for index in range(settings.workers) if index != self._index]
         answers = await asyncio.gather(*(self._ask(settings.runtime, index, purge) for index in others))
@@ -361,11 +363,12 @@ class Worker:
         """The same number twice is one purge."""
         done = self._applied.get(message.number)
         if done is None:
-            done = apply_purge(
-                self._store, message, self._current.mode.cache_rules() if self._current is not None else ()
-            )
+            rules = self._current.mode.cache_rules() if self._current is not None else ()
+            done = apply_purge(self._store, message, rules)
             self._applied[message.number] = done
             if not message.dry_run:
+                concerned = touches(message, rules)
+                self._pipeline.flights.outdate_where(lambda flight: concerned(flight.key))
                 self._pipeline.tally.purged += done
             while len(self._applied) > 1000:
                 del self._applied[next(iter(self._applied))]

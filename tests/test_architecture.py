@@ -91,8 +91,6 @@ WITHOUT_TEST = {
     "proxy/errors.py",
     "proxy/exchange.py",
     "proxy/http/message.py",
-    "proxy/http/pages.py",
-    "proxy/purging.py",
     "proxy/worker.py",
 }
 
