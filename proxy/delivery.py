@@ -27,16 +27,20 @@ if TYPE_CHECKING:
 
 
 class Books(Protocol):
-    """What the pipeline does for a producer."""
+    """Where a producer tells that its exchange has ended."""
 
     def close_books(self, x: Exchange) -> None: ...
-    def fail(self, x: Exchange, failure: Failure) -> None: ...
+
+
+class Relays(Books, Protocol):
+    """What becomes of what an origin sends to one client."""
+
     def interim(self, x: Exchange, head: ResponseHead) -> None: ...
-    def relay_failed(self, x: Exchange, failure: Failure, relay: Relay) -> None: ...
     def begin_relayed(self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay) -> None: ...
     def relay_whole(
         self, x: Exchange, checked: CheckedResponse, body: bytes, request: Request | None, relay: Relay
     ) -> None: ...
+    def relay_failed(self, x: Exchange, failure: Failure, relay: Relay) -> None: ...
 
 
 class Feeder(Protocol):
@@ -127,7 +131,7 @@ class Relay:
 
     __slots__ = ("_books", "_started", "request", "storable", "update", "x")
 
-    def __init__(self, books: Books, x: Exchange) -> None:
+    def __init__(self, books: Relays, x: Exchange) -> None:
         self._books = books
         self._started = False
         self.x = x

@@ -30,6 +30,9 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.bus", "proxy.console", "proxy.notify", "proxy.parcel", "proxy.restarts", "proxy.rights", "proxy.service"),
     ("proxy.channel", "proxy.link", "proxy.region", "proxy.runtime", "proxy.sockets"),
     ("proxy.cache", "proxy.modes", "proxy.observe", "proxy.upstream"),
+    ("proxy.answers", "proxy.planning"),
+    ("proxy.relaying",),
+    ("proxy.landing",),
     ("proxy.pipeline",),
     ("proxy.server",),
     # The composition roots of the three kinds of process, and what only they use.
@@ -91,6 +94,8 @@ WITHOUT_TEST = {
     "proxy/errors.py",
     "proxy/exchange.py",
     "proxy/http/message.py",
+    "proxy/landing.py",
+    "proxy/relaying.py",
     "proxy/worker.py",
 }
 

@@ -197,10 +197,18 @@ class Side:
 
     def __init__(self, text, clock, memo, keep_plans=True):
         self.stack = Stack(text, clock=clock, memo=memo, log=LOG)
-        self.stack.pipeline._boundary = b"fixed"  # random in each process, and so in each stack
+        self.stack.pipeline.answers._boundary = b"fixed"  # random in each process, and so in each stack
         if not keep_plans:
             self.stack.front.longest_kept_head = 0
+        self.stack.call(self.make_scarce)
         self.connections = {}
+
+    def make_scarce(self):
+        """Room for all plans, since one that went for lack of it forgets that its answers were not for the store, and
+        says uri-miss for hit-for-miss; but not for all responses.
+        """
+        self.stack.front.kind_of(self.stack.doors[0], "127.0.0.1")  # has the memo made, in the memory configured
+        self.stack.store.resize(4 * 2**20)
 
     def ask(self, step):
         """The answers' bytes, and how the connection ended if it did."""
@@ -249,7 +257,7 @@ REST = """
 keepalive = "1d"
 
 [cache]
-memory = "4MB"
+memory = "128MB"
 max_object = "1MB"
 variants = 3
 """
@@ -409,3 +417,17 @@ def test_an_answer_to_a_plan_that_is_not_kept_is_not_kept_either():
     memo.remember_answer(b"head", plan, answer_of(make()))
     assert plan.answer is None
     assert len(memo) == 0
+
+
+def test_a_newer_variant_that_also_matches_is_chosen_at_once():
+    """RFC 9111 §4: of several stored responses that match, the most recent; an answer of the older one is void."""
+    with FakeOrigin() as origin, Stack(reverse(origin.address), clock=Clock()) as stack:
+        date = f"Date: {stack.date()}"
+        control = "Cache-Control: max-age=100"
+        origin.otherwise(response(b"for all", control, date))
+        for _ in range(3):
+            assert raw.get(stack.at).body == b"for all"
+        origin.otherwise(response(b"by language", control, date, "Vary: Accept-Language"))
+        stack.advance(0.25)
+        assert raw.get(stack.at, "/", "Cache-Control: no-cache").body == b"by language"
+        assert raw.get(stack.at).body == b"by language"

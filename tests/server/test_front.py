@@ -6,7 +6,7 @@ import pytest
 
 from tests.kit import raw
 from tests.kit.inproc import Clock, Stack
-from tests.kit.origin import FakeOrigin, response
+from tests.kit.origin import FakeOrigin, Stall, response
 from tests.kit.proxy import reverse
 
 DATED = "Date: Fri, 15 Jan 2027 10:46:40 GMT"
@@ -76,6 +76,7 @@ def test_without_memo_no_answer_is_kept(origin):
 
 
 def test_a_parser_is_kept_only_where_nothing_of_a_message_is_left_in_it(origin):
+    origin.otherwise(Stall())  # the exchange stays in flight while it is looked at
     with serving(origin) as stack:
         front = stack.front
         kept = {

@@ -1,0 +1,138 @@
+"""What is known of a request before any response: where it goes, under which rules, with which key, and its head for
+an origin.
+
+Pure but for the configuration, so that plans can be kept (cache/memo.py). Nothing is looked up or fetched here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy import errors
+from proxy.errors import Failure
+from proxy.exchange import Exchange, Route
+from proxy.http.forwarding import ForwardOptions, forward_request, make_hop, readdress, refuse_loop, without_forgeable
+from proxy.modes.reverse import is_in
+from proxy.plan import Plan
+from proxy.policy import key, reuse, storing
+from proxy.policy.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.exchange import Client, Origin
+    from proxy.http.checks import CheckedRequest
+    from proxy.http.message import Line
+    from proxy.modes.reverse import Reverse, SiteView
+    from proxy.pipeline import Pipeline
+
+
+SAYING = storing.UNUSUAL | {b"cache-control", b"pragma"}  # a request without these leaves all to the stored response
+
+
+class Planner:
+    """Makes plans under one configuration."""
+
+    def __init__(self, spine: Pipeline) -> None:
+        self._spine = spine
+        self._now = spine.now
+        self._options: dict[str, ForwardOptions] = {}
+
+    def configure(self, mode: Reverse) -> None:
+        """Plans of an earlier configuration are void."""
+        self._options = {name: self._forward_options(view, None) for name, view in mode.sites.items()}
+
+    def _forward_options(self, view: SiteView, host: bytes | None) -> ForwardOptions:
+        return ForwardOptions(via=self._spine.via, host=host, passing=view.pass_fields, upgrades=view.upgrade)
+
+    def plan(self, checked: CheckedRequest, client: Client, trusted: frozenset[str]) -> Plan:
+        """Where equal requests of equal clients go; pure but for the configuration."""
+        head = checked.head
+        view = self._spine.mode.site_of(head.authority, client.listener)
+        believed = view is not None and view.name in trusted
+        request = head
+        if not believed:
+            passing = view.pass_fields if view is not None else frozenset[bytes]()
+            request = readdress(head, without_forgeable(head.fields, passing))
+        way = self._spine.mode.route(request, client)
+        plan = Plan(checked, request, way, view, believed)
+        if believed:
+            told = head.fields.get(b"x-forwarded-proto")
+            plan.public_scheme = told.lower() if told in {b"http", b"https"} else None
+        plan.may_purge = view is not None and is_in(client.address, view.purge_from)
+        if view is not None:
+            refusal = self._refusal(checked, view)
+            if refusal is not None:
+                plan.way = refusal
+        try:
+            refuse_loop(head.fields, self._spine.via)
+        except Failure as failure:
+            plan.way = failure
+        if isinstance(plan.way, Route) and view is not None:
+            self._plan_route(plan, plan.way, view)
+        return plan
+
+    @staticmethod
+    def _refusal(checked: CheckedRequest, view: SiteView) -> Failure | None:
+        """What the site itself does not take, though its listener would."""
+        if checked.head.method == b"TRACE" and not view.allow_trace:
+            return Failure(errors.NO_METHOD, "TRACE")
+        if view.max_body and checked.content_length is not None and checked.content_length > view.max_body:
+            return Failure(errors.BODY_TOO_LARGE, f"{checked.content_length} bytes announced, {view.max_body} allowed")
+        return None
+
+    @staticmethod
+    def _plan_route(plan: Plan, route: Route, view: SiteView) -> None:
+        checked, request = plan.checked, plan.request
+        if route.rules.ignore_cookies:
+            plan.request = request = readdress(request, request.fields.without((b"cookie",)))
+        if checked.upgrade is not None and checked.upgrade in view.upgrade:
+            plan.upgrade = checked.upgrade
+            plan.bypass = Reason.UPGRADE
+        elif checked.expect_continue:
+            plan.bypass = Reason.EXPECT
+        else:
+            bypass = reuse.before_lookup(request, checked.has_body, route.rules)
+            plan.bypass = bypass.reason if bypass is not None else None
+        plan.key = key.primary_key(request, route.rules)
+        plan.bound = (request.fields.get(b"authorization") or b"").lower().startswith((b"negotiate", b"ntlm"))
+        plan.alone = bool(key.session_ids(request, route.rules))
+        plan.plain = request.method == b"GET" and plan.bypass is None and SAYING.isdisjoint(request.fields.names())
+
+    def head_for(
+        self,
+        x: Exchange,
+        replace: tuple[Line, ...] = (),
+        drop: frozenset[bytes] = frozenset(),
+        method: bytes | None = None,
+    ) -> bytes | Callable[[Origin], bytes]:
+        """The request head for whichever origin is chosen; at once where it is known."""
+        plan = x.plan
+        assert plan is not None
+        view = plan.view
+        assert view is not None
+        client = x.client
+        plain = not replace and not drop
+        if plain and client.said is not None and client.said[0] is plan and not view.rewrite_host:
+            return client.said[1]
+        if client.hop is None:
+            client.hop = make_hop(client.address, client.scheme)
+        hop = client.hop
+
+        def head(origin: Origin) -> bytes:
+            host = origin.address.encode() if view.rewrite_host else None
+            template = plan.templates.get(host) if plain else None
+            if template is None:
+                options = self._options[view.name] if host is None else self._forward_options(view, host)
+                leave = drop | {b"cookie"} if x.route is not None and x.route.rules.ignore_cookies else drop
+                template = forward_request(
+                    plan.checked, options, trusted=plan.trusted, replace=replace, drop=leave, method=method
+                )
+                if plain:
+                    plan.templates[host] = template
+            whole = template.head(hop)
+            if plain:
+                client.said = (plan, whole)
+            return whole
+
+        return head

@@ -1,0 +1,164 @@
+"""What is known of a request before any response: site, rule, key, what the cache may do, and the head for an origin."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from config.load import accept
+from proxy import errors
+from proxy.errors import Failure
+from proxy.exchange import Client, Exchange, FixedAnswer, Route
+from proxy.modes.reverse import Reverse
+from proxy.planning import Planner
+from proxy.policy.reasons import Reason
+from tests.kit.heads import read_request
+
+SITES = """
+[[site]]
+listen = ":80"
+hosts = ["shop.test"]
+upstream = ["10.0.0.1:8080"]
+preset = "tomcat"
+trusted = ["10.0.0.2"]
+purge_from = ["10.0.0.0/8"]
+max_body = "1KB"
+
+[[site]]
+listen = ":80"
+name = "other"
+hosts = ["other.test"]
+host = "rewrite"
+upstream = ["10.0.0.3:8080", "10.0.0.4:8080"]
+
+[[rule]]
+name = "gone"
+match = { site = "shop.test", path = ["/gone"] }
+answer = { status = 410 }
+
+[[rule]]
+name = "static"
+match = { site = "shop.test", path = ["/static/*"] }
+cookies = "ignore"
+ttl = "1h"
+
+[[rule]]
+name = "live"
+match = { path = ["/live"] }
+cache = false
+"""
+
+
+@pytest.fixture(scope="module")
+def planner():
+    mode = Reverse(accept(SITES.encode(), "test"), {})
+    made = Planner(SimpleNamespace(mode=mode, via=b"tandem-x", now=lambda: 0.0))
+    made.configure(mode)
+    return made
+
+
+def make_plan(planner, *lines, target=b"/", method=b"GET", host=b"shop.test", address="203.0.113.7", trusted=()):
+    raw = b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), b"Host: " + host, *lines, b"", b""])
+    client = Client(address, 1, ("198.51.100.1", 80), b"http")
+    return planner.plan(read_request(raw, allow_trace=True), client, frozenset(trusted)), client
+
+
+def sent(planner, *lines, origin=0, **more):
+    """The head as it would go to an origin of the pool."""
+    plan, client = make_plan(planner, *lines, **more)
+    x = Exchange(client, plan.request, None, None, 0.0, 0.0, plan, route=plan.way)
+    head = planner.head_for(x)
+    if isinstance(head, bytes):
+        return head
+    mode = planner._spine.mode
+    return head(mode.pools[plan.way.pool].origins[origin])
+
+
+def test_a_plain_request_goes_to_its_site_and_may_use_the_cache(planner):
+    plan, _ = make_plan(planner, target=b"/a;jsessionid=1.t1?x=1")
+    assert isinstance(plan.way, Route)
+    assert (plan.view.name, plan.bypass, plan.plain) == ("shop.test", None, True)
+    assert plan.key == b"http://shop.test/a?x=1"
+    assert plan.alone  # a session id was left out of the key: nobody shares this fetch before it has come whole
+
+
+@pytest.mark.parametrize(
+    ("lines", "more", "bypass"),
+    [
+        ((), {"target": b"/live"}, Reason.CONFIGURED_BYPASS),
+        ((), {"method": b"DELETE"}, Reason.METHOD),
+        ((b"Content-Length: 3",), {}, Reason.BODY),
+        ((b"Content-Length: 3", b"Expect: 100-continue"), {"method": b"POST"}, Reason.EXPECT),
+        ((b"Connection: upgrade", b"Upgrade: websocket"), {}, Reason.UPGRADE),
+    ],
+)
+def test_what_stays_outside_the_cache_says_why(planner, lines, more, bypass):
+    plan, _ = make_plan(planner, *lines, **more)
+    assert plan.bypass is bypass
+
+
+@pytest.mark.parametrize("line", [b"Range: bytes=0-1", b"Cache-Control: no-cache", b"Pragma: x", b'If-None-Match: "x"'])
+def test_a_request_that_speaks_to_the_cache_is_not_plain(planner, line):
+    assert not make_plan(planner, line)[0].plain
+
+
+def test_a_rule_answers_itself(planner):
+    plan, _ = make_plan(planner, target=b"/gone")
+    assert isinstance(plan.way, FixedAnswer)
+    assert plan.way.head.status == 410
+    assert not plan.keepable
+
+
+@pytest.mark.parametrize(
+    ("lines", "more", "kind"),
+    [
+        ((), {"host": b"stranger.test"}, errors.MISDIRECTED),
+        ((), {"method": b"TRACE"}, errors.NO_METHOD),
+        ((b"Content-Length: 2000",), {"method": b"POST"}, errors.BODY_TOO_LARGE),
+        ((b"Via: 1.1 tandem-x",), {}, errors.LOOP),
+    ],
+)
+def test_what_is_refused_is_refused_before_anything_is_asked(planner, lines, more, kind):
+    way = make_plan(planner, *lines, **more)[0].way
+    assert isinstance(way, Failure)
+    assert way.kind is kind
+
+
+def test_what_a_stranger_forges_is_neither_in_the_key_nor_sent(planner):
+    plan, _ = make_plan(planner, b"X-Forwarded-Host: evil")
+    assert b"x-forwarded-host" not in plan.request.fields
+    head = sent(planner, b"X-Forwarded-For: 6.6.6.6", b"X-Forwarded-Proto: https")
+    assert b"X-Forwarded-For: 203.0.113.7\r\n" in head
+    assert b"X-Forwarded-Proto: http\r\n" in head
+    assert b"6.6.6.6" not in head
+
+
+def test_a_trusted_hop_is_believed(planner):
+    plan, _ = make_plan(planner, b"X-Forwarded-Proto: https", address="10.0.0.2", trusted=["shop.test"])
+    assert plan.public_scheme == b"https"
+    head = sent(planner, b"X-Forwarded-For: 1.2.3.4", address="10.0.0.2", trusted=["shop.test"])
+    assert b"X-Forwarded-For: 1.2.3.4, 10.0.0.2\r\n" in head
+
+
+def test_cookies_that_a_rule_ignores_do_not_travel(planner):
+    assert b"Cookie" not in sent(planner, b"Cookie: a=1", target=b"/static/a.css")
+    assert b"Cookie: a=1\r\n" in sent(planner, b"Cookie: a=1", target=b"/page")
+
+
+def test_host_is_the_clients_or_each_origins_own(planner):
+    assert b"\r\nHost: shop.test\r\n" in sent(planner)
+    assert b"\r\nHost: 10.0.0.3:8080\r\n" in sent(planner, host=b"other.test")
+    assert b"\r\nHost: 10.0.0.4:8080\r\n" in sent(planner, host=b"other.test", origin=1)
+
+
+def test_the_second_equal_request_of_a_client_has_its_head_ready(planner):
+    plan, client = make_plan(planner)
+    x = Exchange(client, plan.request, None, None, 0.0, 0.0, plan, route=plan.way)
+    made = planner.head_for(x)(planner._spine.mode.pools[plan.way.pool].origins[0])
+    assert planner.head_for(x) is made
+
+
+@pytest.mark.parametrize(("address", "may"), [("10.1.2.3", True), ("203.0.113.7", False), ("unix", False)])
+def test_purges_are_for_the_networks_a_site_names_and_their_plans_are_not_kept(planner, address, may):
+    plan, _ = make_plan(planner, method=b"PURGE", address=address)
+    assert plan.may_purge is may
+    assert not plan.keepable
