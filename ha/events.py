@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import TYPE_CHECKING
 
-from config.units import MonoTime
+if TYPE_CHECKING:
+    from config.units import MonoTime
 
 Address = IPv4Address | IPv6Address
 Vip = IPv4Interface | IPv6Interface  # a virtual address with its prefix length
@@ -66,7 +68,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class RouterConfig:
-    """One virtual router on this node; its key is (interface, vrid, family)."""
+    """One virtual router on this node; its key is (interface, vrid, family). Durations are seconds."""
 
     interface: str
     vrid: int
