@@ -40,8 +40,9 @@ def _monotonic() -> MonoTime:
 class Store:
     """Everything that is stored.
 
-    The hooks in `on_gone` are told of each response that left, was put anew or was outdated by a soft purge: answers
-    prepared from it are void. `elsewhere` answers for keys that are not here: None, or something to await.
+    The hooks in `on_gone` are told of each response that left, was put anew, was outdated by a soft purge, or has got a
+    rival under its key: answers prepared from it are void. `elsewhere` answers for keys that are not here: None, or
+    something to await.
     """
 
     def __init__(
@@ -155,6 +156,8 @@ class Store:
         for old in before:
             if old is stored or old not in kept:
                 self._leave(old)
+            elif old.memos:
+                self._tell(old)  # for some who got this one the new one is to be chosen (RFC 9111 §4)
         self._enter(stored)
         return True
 
