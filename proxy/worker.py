@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import logging
 import os
@@ -219,6 +220,9 @@ class Worker:
         prepared, self._next = self._next, None
         assert prepared is not None
         before, self._current = self._current, prepared
+        if before is None:
+            gc.collect()
+            gc.freeze()  # what was loaded to start is never garbage: no collection looks at it again
         if before is not None:
             for listen, tls in before.tls.items():  # the old object stays with its server: new certificates go into it
                 new = prepared.tls.get(listen)

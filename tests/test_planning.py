@@ -1,4 +1,4 @@
-"""What is known of a request before any response: site, rule, key, what the cache may do, and the head for an origin."""
+"""What is known of a request before any response: site, rule, key, use of the cache, and the head for an origin."""
 
 from types import SimpleNamespace
 

@@ -263,7 +263,8 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         state = self.state
         call = self.call
         if state is _HEAD:
-            self._head_received(data)
+            if self._buffer or not self._answered_at_once(data):
+                self._head_received(data)
         elif state is _COUNTED:
             assert call is not None
             left = self._remaining - len(data)
@@ -291,6 +292,22 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             call.upstream_data(data)
         if self.call is call:  # it may have let go of us on seeing this
             self._complete(call)
+
+    def _answered_at_once(self, data: bytes) -> bool:
+        """The usual case in one go: a read brings a head seen before, and the whole of its body with it."""
+        call, home = self.call, self.home
+        assert call is not None
+        end = data.find(HEAD_END) + 4
+        try:
+            checked = (home.head_heads if call.method == b"HEAD" else home.heads)[data[:end]]
+        except KeyError:
+            return False
+        if checked.framing is not _LENGTH or len(data) - end != checked.content_length:
+            return False
+        self._keep = checked.keep_alive
+        self._free()
+        call.upstream_whole(checked, data[end:])
+        return True
 
     def _head_received(self, data: bytes) -> None:
         """Heads are taken off the front one by one: interim ones first, then the final one with what follows it."""
