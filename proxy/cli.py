@@ -200,7 +200,9 @@ def run_demo(options: argparse.Namespace) -> int:
 
 def show_screen(accepted: Candidate, folder: RuntimeFolder) -> None:
     usual = runtime.choose_folder(None, os.environ, os.geteuid())
-    lines = screen.build_screen(accepted.config, accepted.sockets, folder.path, versions.version(), usual)
+    lines = screen.build_screen(
+        accepted.config, accepted.sockets, folder.path, versions.version(), usual, screen.spell_program()
+    )
     _print("\n".join(lines))
 
 

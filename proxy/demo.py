@@ -43,8 +43,8 @@ _TRY: Final = """
     curl -i  {url}/live              never stored
     curl -i  {url}/news              fresh for 5 s, then validated (304 at the origin)
     curl -sI {url}/image.png         a stored image; -r 0-99 gives a part of it
-    tandem status{where}             processes, origins, cache
-    tandem purge {url}/{where}       and ask again
+    {tandem} status{where}             processes, origins, cache
+    {tandem} purge {url}/{where}       and ask again
     kill -9 a worker, kill the origin (pid {origin}) and ask for /: the service stays
   Ctrl-C ends it.
 """
@@ -57,11 +57,12 @@ def run(listen: str, admin: str, runtime: str | None) -> int:
     source = Source("demo", Path.cwd(), text=(text + '[process]\ndrain = "2s"\n').encode())
 
     def show(accepted: Candidate, folder: RuntimeFolder) -> None:
-        lines = screen.build_screen(accepted.config, accepted.sockets, folder.path, versions.version())
+        program = screen.spell_program()
+        lines = screen.build_screen(accepted.config, accepted.sockets, folder.path, versions.version(), program=program)
         where = f" --runtime {runtime}" if runtime else ""
         (site,) = accepted.config.site
         url = f"http://{screen.spell_reachable(*site.listen[0])}"
-        print("\n".join(lines) + _TRY.format(url=url, where=where, origin=origin.pid), flush=True)  # noqa: T201
+        print("\n".join(lines) + _TRY.format(tandem=program, url=url, where=where, origin=origin.pid), flush=True)  # noqa: T201
 
     try:
         return launch.launch(source, runtime, on_ready=show)

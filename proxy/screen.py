@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from typing import TYPE_CHECKING, Final
 
 from proxy import sockets
@@ -20,13 +23,20 @@ _WIDTH: Final = 160
 
 
 def build_screen(
-    config: Config, held: Mapping[Place, Held], runtime: Path, version: str, usual: Path | None = None
+    config: Config,
+    held: Mapping[Place, Held],
+    runtime: Path,
+    version: str,
+    usual: Path | None = None,
+    program: str = "tandem",
 ) -> list[str]:
-    """The six lines. They hold no secret and no control character. `usual` is where commands look for an instance."""
+    """The six lines. They hold no secret and no control character. `usual` is where commands look for an instance,
+    `program` how they are called here.
+    """
     addresses = sockets.addresses(held)
     workers = [(host, port) for index, host, port in addresses if index != sockets.ADMIN]
     admin = [(host, port) for index, host, port in addresses if index == sockets.ADMIN]
-    status = "tandem status" if runtime == usual else f"tandem status --runtime {runtime}"
+    status = f"{program} status" if runtime == usual else f"{program} status --runtime {runtime}"
     plural = "" if config.process.workers == 1 else "s"
     lines = (
         f"tandem {version}: serving, with {config.process.workers} worker{plural}",
@@ -37,6 +47,13 @@ def build_screen(
         f"  try     {_try_line(config, workers)}{status}",
     )
     return [escape(line)[:_WIDTH] for line in lines]
+
+
+def spell_program() -> str:
+    """How this program is called in this shell: by its path where it is not among the commands, as in a checkout."""
+    if shutil.which("tandem") or not sys.argv[0].endswith("tandem"):
+        return "tandem"
+    return os.path.relpath(sys.argv[0])
 
 
 def _site_line(site: Site) -> str:

@@ -55,3 +55,14 @@ def test_an_unusual_folder_is_named_for_commands():
 )
 def test_what_listens_on_all_addresses_is_reached_on_loopback(host, spelled):
     assert screen.spell_reachable(host, 80) == spelled
+
+
+def test_commands_are_shown_as_they_can_be_typed_here(monkeypatch, tmp_path):
+    """In a checkout the command is not on the path of the shell."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(tmp_path / ".venv" / "bin" / "tandem")])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert screen.spell_program() == ".venv/bin/tandem"
+    (tmp_path / "tandem").write_text("")
+    (tmp_path / "tandem").chmod(0o755)
+    assert screen.spell_program() == "tandem"
