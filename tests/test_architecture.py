@@ -20,6 +20,10 @@ PACKAGES = ("config", "ha", "proxy")
 ORDER: list[tuple[str, ...]] = [
     ("config",),
     ("ha.liveness",),
+    # What both ends of the supervisor's talk with ha know: values, raw sockets, orders. Standard library only.
+    ("ha.events",),
+    ("ha.raw",),
+    ("ha.orders",),
     ("proxy.errors",),
     ("proxy.http",),
     ("proxy.policy",),
@@ -37,7 +41,7 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.server",),
     # The composition roots of the three kinds of process, and what only they use.
     ("proxy.candidate", "proxy.observe.reach", "proxy.observe.status", "proxy.process", "proxy.purging"),
-    ("proxy.reload",),
+    ("proxy.keeper", "proxy.reload"),
     ("proxy.child", "proxy.observe.admin", "proxy.supervisor"),
     ("proxy.launch", "proxy.screen", "proxy.versions", "proxy.worker"),
     ("proxy.commands", "proxy.demo"),
@@ -96,7 +100,6 @@ WITHOUT_TEST = {
     "proxy/http/message.py",
     "proxy/landing.py",
     "proxy/relaying.py",
-    "proxy/worker.py",
 }
 
 
