@@ -47,7 +47,7 @@ class Interface:
     index: int
     mac: str
     up: bool  # switched on and with carrier
-    addresses: tuple[Vip, ...] = ()  # permanent ones, in the kernel's order
+    addresses: tuple[Vip, ...] = ()  # usable ones of the node itself, primary ones first
 
     @property
     def primary_address(self) -> IPv4Address | None:
