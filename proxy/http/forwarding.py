@@ -183,7 +183,9 @@ def client_lines(hop: Hop, authority: bytes, told: Told | None) -> bytes:
     """
     forwarded = b"for=%b;host=%b;proto=%b" % (hop.node, quoted(authority), hop.scheme)
     if told is None:
-        return field_bytes(_client_fields(hop.address, hop.scheme, authority, _implied_port(hop.scheme, authority), forwarded))
+        return field_bytes(
+            _client_fields(hop.address, hop.scheme, authority, _implied_port(hop.scheme, authority), forwarded)
+        )
     proto = told.proto or hop.scheme
     host = told.host or authority
     port = told.port or _implied_port(proto, host)

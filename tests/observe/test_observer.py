@@ -140,7 +140,9 @@ def test_repetitions_leave_the_same_counters_and_lines_as_exchanges(originals, t
     assert [file.data for file in short_files] == [file.data for file in long_files]
 
 
-@given(st.lists(exchanges, min_size=3, max_size=3), st.lists(st.tuples(st.integers(0, 2), st.floats(0, 50)), max_size=12))
+@given(
+    st.lists(exchanges, min_size=3, max_size=3), st.lists(st.tuples(st.integers(0, 2), st.floats(0, 50)), max_size=12)
+)
 def test_equal_exchanges_leave_the_same_by_their_likeness_as_one_by_one(originals, times):
     """Relayed answers differ in their times alone: what is equal comes from a template, the times from each."""
     short, short_slots, short_files = make(*FORMATS)
