@@ -1,4 +1,4 @@
-"""TLS on both sides with the real program: certificates by name, exchanged at a reload; origins must prove their name."""
+"""TLS on both sides with the real program: certificates by name, exchanged at a reload; origins that prove themselves."""
 
 from __future__ import annotations
 
