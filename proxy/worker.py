@@ -28,7 +28,7 @@ from proxy.observe.observer import EVERY, AccessLog, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.purging import BadPurgeError, apply_purge, touches
-from proxy.server.front import Door, Front
+from proxy.server.front import MEMO_SHARE, Door, Front
 from proxy.server.protocol import ClientConnection
 from proxy.server.tls import Certificate, ServerTls, TlsError, build_contexts, build_origin_context
 from proxy.service import Refused
@@ -242,7 +242,9 @@ class Worker:
         names = site_names(config)
         masked = {name.encode() for site in config.site for name in site.session_arguments}
         self._observer.configure(metrics.layout(names), prepared.logs, masked)
-        self._store.resize(config.cache.memory // settings.workers)
+        memory = config.cache.memory // settings.workers
+        memos = memory // MEMO_SHARE
+        self._store.resize(memory - memos)
         self._store.most_variants = config.cache.variants
         self._upstreams.limits = config.limits
         self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
@@ -253,7 +255,12 @@ class Worker:
         self._upstreams.retain({origin for spec in prepared.mode.pools.values() for origin in spec.origins})
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = config.limits.connections or files - files // SHARE_FOR_ORIGINS
-        self._front.configure(config.limits, memo=config.cache.memo and config.cache.memory > 0, most_connections=most)
+        self._front.configure(
+            config.limits,
+            memo=config.cache.memo and memory > 0,
+            most_connections=most,
+            memo_bytes=memos // max(1, len(prepared.doors)),
+        )
         for connection in list(self._front.connections):
             connection.move(prepared.doors.get(connection.door.listen))
 
@@ -310,6 +317,22 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._loop.run_in_executor(None, self._observer.close)
+
+    def say_close(self, on: bool) -> None:
+        """The address moves to the other node: clients that connect again find it there."""
+        self._front.draining = on
+        if on:
+            for connection in self._front.connections:
+                connection.drain()
+            self._loop.call_later(IDLE_GRACE / 10, self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self._front.draining:
+            for connection in list(self._front.connections):
+                connection.close_if_idle()
+
+    def in_flight(self) -> int:
+        return self._front.busy
 
     def reopen_logs(self) -> None:
         self._observer.reopen()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 LONGEST_KEPT_HEAD = 8192  # bytes; longer heads are rare and take the long way
 MEMO_SHARE = 16  # the memos' part of the cache's memory is one in so many
+LEAST_MEMO = 2**18  # bytes of each memo all the same: plans pay without a cache too
 Kind = tuple[frozenset[str], Memo]
 
 
@@ -124,10 +125,12 @@ class Front:
         self._owner = BaseProtocol(loop)
         self._parser: Any = None
         self._most = 0
+        self._memo_bytes = LEAST_MEMO
         store.on_gone.append(self.forget)
 
-    def configure(self, limits: Limits, *, memo: bool, most_connections: int) -> None:
-        """Plans and answers of an earlier configuration are void."""
+    def configure(self, limits: Limits, *, memo: bool, most_connections: int, memo_bytes: int = 0) -> None:
+        """Plans and answers of an earlier configuration are void. `memo_bytes` is for each kind of connection."""
+        self._memo_bytes = max(LEAST_MEMO, memo_bytes)
         self.limits = limits
         self.memo_allowed = memo
         self._most = most_connections
@@ -142,6 +145,8 @@ class Front:
             connection.drain()
         if not self.connections:
             self.empty.set()
+        else:  # it was empty while answers said close already
+            self.empty.clear()
 
     # ---- parsers -----------------------------------------------------------------------------------------------------
 
@@ -165,7 +170,7 @@ class Front:
             self._trust[at] = trusted
         kind = self._kinds.get((door.index, trusted))
         if kind is None:
-            memo = Memo(max(2**20, self.store.limit // MEMO_SHARE))
+            memo = Memo(self._memo_bytes)
             kind = self._kinds[(door.index, trusted)] = (trusted, memo)
         return kind
 

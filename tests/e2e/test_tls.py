@@ -1,4 +1,4 @@
-"""TLS on both sides with the real program: certificates by name, exchanged at a reload; origins that prove themselves."""
+"""TLS on both sides with the real program: certificates by name, exchanged at a reload; origins proving theirs."""
 
 from __future__ import annotations
 

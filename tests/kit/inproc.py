@@ -28,7 +28,7 @@ from proxy.observe.accesslog import compile_format
 from proxy.observe.observer import AccessLog, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
-from proxy.server.front import Door, Front
+from proxy.server.front import MEMO_SHARE, Door, Front
 from proxy.server.protocol import ClientConnection
 from proxy.upstream.client import Upstreams
 from proxy.upstream.pool import Pool
@@ -252,6 +252,7 @@ class Stack:
             config.limits,
             memo=self._memo and config.cache.memory > 0,
             most_connections=config.limits.connections or 10_000,
+            memo_bytes=config.cache.memory // MEMO_SHARE,
         )
         scheme = b"http" if self._tls is None else b"https"
         self.doors = []
