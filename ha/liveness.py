@@ -23,6 +23,7 @@ PAGE: Final = 4096  # bytes; one page for each process that is watched
 _PID: Final = 128  # u64: the holder's pid, 0 before the first life
 _LIVES: Final = 136  # u64: how many processes have held this page
 _BEATS: Final = 144  # u64: turns of the holder's loop
+_IN_FLIGHT: Final = 152  # u64: requests in flight and one more, while they are to be counted; else 0
 
 _PROCESS_SHARED: Final = 1  # PTHREAD_PROCESS_SHARED and PTHREAD_MUTEX_ROBUST, from <pthread.h>
 _ROBUST: Final = 1
@@ -67,6 +68,7 @@ class Life:
             raise OSError(result, f"the liveness page is held by another process: {os.strerror(result)}")
         self._beats = 0
         _put(page, _BEATS, 0)
+        _put(page, _IN_FLIGHT, 0)
         _put(page, _LIVES, _get(page, _LIVES) + 1)
         _put(page, _PID, os.getpid())
 
@@ -75,6 +77,10 @@ class Life:
         self._beats += 1
         _put(self._page, _BEATS, self._beats)
         return self._beats
+
+    def report(self, in_flight: int | None) -> None:
+        """How many requests are in flight, for whoever waits for an instant without any; None: not counted any more."""
+        _put(self._page, _IN_FLIGHT, 0 if in_flight is None else in_flight + 1)
 
     def release(self) -> None:
         """An end in good order: waiters see NOBODY, not a death."""
@@ -113,6 +119,12 @@ def lives(page: memoryview) -> int:
 def beats(page: memoryview) -> int:
     """Turns of the holder's loop so far; the same number twice, too far apart, is a hung loop."""
     return _get(page, _BEATS)
+
+
+def in_flight(page: memoryview) -> int | None:
+    """What the holder last reported; None while it does not count."""
+    count = _get(page, _IN_FLIGHT)
+    return count - 1 if count else None
 
 
 def _mutex(page: memoryview) -> ctypes.Array[ctypes.c_char]:

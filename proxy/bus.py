@@ -89,11 +89,20 @@ class ReopenLogs(Message, frozen=True):
     pass
 
 
+class SayClose(Message, frozen=True):
+    """From now on each answer is its connection's last and requests in flight are counted; or no longer (`on` false).
+
+    Listeners go on accepting: the address is about to move to the other node, or stays after all.
+    """
+
+    on: bool
+
+
 class Attach(Message, frozen=True):
     """More descriptors for the message that follows: the kernel passes at most 253 at once."""
 
 
-ToChild = Prepare | Commit | Abort | Drain | ReopenLogs | Attach
+ToChild = Prepare | Commit | Abort | Drain | ReopenLogs | SayClose | Attach
 ToSupervisor = Prepared | Refused | Ready
 
 

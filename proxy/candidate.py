@@ -76,10 +76,12 @@ class Candidate:
     def prepare_for(self, index: int) -> tuple[bus.Prepare, list[int]]:
         """The message that makes one process prepare this, and the descriptors beside it."""
         own = sockets.of_process(self.sockets, index)
+        shared = self.config.ha.secret.file if self.config.ha is not None and self.config.ha.secret else ""
+        secrets = {path: fd for path, fd in self.secrets.items() if (path == shared) is (index == sockets.HA)}
         message = bus.Prepare(
-            self.generation, self.digest, tuple(held.note(place) for place, held in own), tuple(self.secrets)
+            self.generation, self.digest, tuple(held.note(place) for place, held in own), tuple(secrets)
         )
-        return message, [self.content, *(held.sock.fileno() for _, held in own), *self.secrets.values()]
+        return message, [self.content, *(held.sock.fileno() for _, held in own), *secrets.values()]
 
     def close(self, spare: Mapping[Place, Held]) -> None:
         """All is closed but the sockets that `spare` has too."""
@@ -99,6 +101,11 @@ def build(
 ) -> Candidate:
     """The candidate, its sockets opened where `existing` has none. Raises CandidateError."""
     files, secrets = _read_all(loaded.files), _read_all(loaded.secrets)
+    if loaded.config.ha is not None and (missing := rights.missing_for_ha()):
+        raise CandidateError(
+            f"{source.name}: [ha] needs the right {' and '.join(missing)}: start as root, or as a unit with it ambient;"
+            " an instance that was started without [ha] has given it up and must be started again"
+        )
     try:
         opened = sockets.open_missing(loaded.config, existing, serials)
     except sockets.PortError as exc:

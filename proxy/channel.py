@@ -48,8 +48,18 @@ class Channel:
             return False
         return True
 
+    def send_bytes(self, data: bytes, fds: Sequence[int] = ()) -> bool:
+        """The same for a message of another language, with few descriptors."""
+        try:
+            self._send_bytes(data, fds)
+        except OSError:
+            return False
+        return True
+
     def _send(self, message: bus.ToChild | bus.ToSupervisor, fds: Sequence[int]) -> None:
-        data = bus.encode_control(message)
+        self._send_bytes(bus.encode_control(message), fds)
+
+    def _send_bytes(self, data: bytes, fds: Sequence[int]) -> None:
         socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
 
     def receive(self) -> tuple[bytes, list[int]] | None:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from proxy.service import Service
 
-_BEAT: Final = 0.1  # seconds between beats
+_BEAT: Final = 0.05  # seconds between beats; five missed ones, at least 250 ms, are a hung loop
+_COUNT: Final = 0.001  # between counts of requests in flight, for as long as an address is about to move
 _IGNORED: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)  # of a terminal or group: the supervisor's matter
 _log = logging.getLogger("tandem.child")
 
@@ -53,6 +54,7 @@ class Child:
         self._prepared: tuple[Settings, dict[int, Listener]] | None = None
         self._drain_time: float | None = None  # seconds; None until something is served
         self._beats = 0
+        self._counting = False
         self._server: asyncio.Server | None = None
 
     async def run(self) -> None:
@@ -94,6 +96,8 @@ class Child:
                     self._abort()
                 case bus.ReopenLogs():
                     self._service.reopen_logs()
+                case bus.SayClose():
+                    self._say_close(message.on)
                 case bus.Drain():
                     self._drain_time = None if self._drain_time is None else message.seconds
                     return
@@ -191,6 +195,23 @@ class Child:
         if self._life is not None:
             self._life.beat()
         asyncio.get_running_loop().call_later(_BEAT, self._beat)
+
+    def _say_close(self, on: bool) -> None:
+        if self._life is None or self._drain_time is None:
+            return  # nothing is served yet
+        self._service.say_close(on)
+        was, self._counting = self._counting, on
+        if on and not was:
+            self._count()
+
+    def _count(self) -> None:
+        """Requests in flight onto the page, as long as somebody waits for an instant without any."""
+        assert self._life is not None
+        if not self._counting:
+            self._life.report(None)
+            return
+        self._life.report(self._service.in_flight())
+        asyncio.get_running_loop().call_later(_COUNT, self._count)
 
     async def _drain(self) -> None:
         _close(self._listeners, spare={})

@@ -54,7 +54,7 @@ def _prepare(
     try:
         accepted = candidate.build(loaded, source, 1, path, {}, serials)
         rights.raise_open_files()
-        rights.drop_to(rights.SUPERVISOR_KEEPS)
+        rights.drop_to(rights.SUPERVISOR_KEEPS if loaded.config.ha is None else rights.HA_KEEPS)
         candidate.prepare_logs(loaded.config, source.base, identity)
     except CandidateError:
         folder.leave()

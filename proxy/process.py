@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from proxy import channel, rights
+from proxy import bus, channel, rights
 from proxy.restarts import Restarts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from config.units import MonoTime
-    from proxy import bus
     from proxy.rights import Identity
 
 _MASKED: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)  # until the child ignores them: a terminal's Ctrl-C
@@ -39,12 +38,24 @@ class State(Enum):
     STOPPED = "stopped"  # ended as it should
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a process told of itself alone: state.json is behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """`ha` wants answers to say close, or not any more: an address is about to move."""
+
+    on: bool
+
+
 @dataclass(slots=True, eq=False)
 class Process:
     """A child, or the place of one that is dead."""
 
     name: str
-    index: int  # of the worker; -1 for admin
+    index: int  # of the worker; others have those of sockets.py
     service: str  # module:Class
     state: State = State.STOPPED
     since: float = 0.0  # wall time of the last change of state
@@ -55,6 +66,10 @@ class Process:
     popen: subprocess.Popen[bytes] | None = None
     pidfd: int = -1
     control: channel.Channel | None = None
+
+    @property
+    def is_worker(self) -> bool:
+        return self.index >= 0
 
     @property
     def pid(self) -> int:
@@ -89,6 +104,11 @@ class Process:
     def send(self, message: bus.ToChild, fds: Sequence[int] = ()) -> bool:
         """Whether it went; a child whose channel is full for so long is as good as dead."""
         return self.control is not None and self.control.send(message, fds)
+
+    def receive(self) -> bus.ToSupervisor | News | Wish | None:
+        """The next message; None if there is none yet. Raises ClosedError at the end, BadFrameError for junk."""
+        received = None if self.control is None else self.control.receive()
+        return None if received is None else bus.decode_to_supervisor(received[0])
 
     def kill(self) -> None:
         """SIGKILL to this very process: a pid may be another's by now, a pidfd is not."""

@@ -22,7 +22,8 @@ SUPERVISOR: Final = MAX_WORKERS + 1
 _PROCESSES: Final = MAX_WORKERS + 2
 
 _COUNTERS: Final = _PROCESSES * SLOTS
-SIZE: Final = _COUNTERS + MAX_WORKERS * liveness.PAGE
+PAGES: Final = _COUNTERS  # where the liveness pages begin
+SIZE: Final = PAGES + MAX_WORKERS * liveness.PAGE
 
 
 class Region:
@@ -48,5 +49,5 @@ class Region:
 
     def page(self, worker: int) -> memoryview:
         """The liveness page of one worker."""
-        start = _COUNTERS + worker * liveness.PAGE
+        start = PAGES + worker * liveness.PAGE
         return self._memory[start : start + liveness.PAGE]

@@ -27,11 +27,21 @@ KILL: Final = 5
 SETGID: Final = 6
 SETUID: Final = 7
 NET_BIND_SERVICE: Final = 10
+NET_ADMIN: Final = 12
+NET_RAW: Final = 13
+IPC_LOCK: Final = 14
+SYS_NICE: Final = 23
 
 # For life: ports below 1024 at reload, signals to children of another user, and making new ones.
 SUPERVISOR_KEEPS: Final = frozenset({KILL, SETGID, SETUID, NET_BIND_SERVICE})
+# With [ha]: what ha needs, for it may have to be started again, and for the supervisor to clean up after it; and what
+# it does without, less punctual: real-time priority and locked memory.
+HA_NEEDS: Final = {"CAP_NET_ADMIN": NET_ADMIN, "CAP_NET_RAW": NET_RAW}
+HA_LIKES: Final = frozenset({IPC_LOCK, SYS_NICE})
+HA_KEEPS: Final = SUPERVISOR_KEEPS | set(HA_NEEDS.values()) | HA_LIKES
 
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 23, 24, 28, 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _NOROOT_AND_LOCKED: Final = 0b11  # SECBIT_NOROOT: exec as uid 0 gives no capabilities; and that is final
 _VERSION_3: Final = 0x20080522
 _LAST: Final = 63
@@ -163,6 +173,12 @@ def permitted() -> int:
     return int(halves[0].permitted) | int(halves[1].permitted) << 32
 
 
+def missing_for_ha() -> list[str]:
+    """The names of the capabilities without which `ha` cannot do anything."""
+    have = permitted()
+    return [name for name, capability in HA_NEEDS.items() if not have >> capability & 1]
+
+
 def may_bind_low_ports() -> bool:
     return bool(permitted() & _mask(frozenset({NET_BIND_SERVICE})))
 
@@ -178,12 +194,26 @@ def as_for_life() -> Iterator[None]:
         _set_capabilities(before)
 
 
-def _set_capabilities(mask: int, effective: int | None = None) -> None:
+@contextmanager
+def lending(capabilities: frozenset[int]) -> Iterator[None]:
+    """What this thread executes now has these capabilities, as far as we have them; nothing else is handed on."""
+    have = permitted()
+    lent = frozenset(capability for capability in capabilities if have >> capability & 1)
+    _set_capabilities(have, inheritable=_mask(lent))
+    for capability in lent:
+        _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)
+    try:
+        yield
+    finally:
+        _set_capabilities(have)  # what is not inheritable is not ambient either
+
+
+def _set_capabilities(mask: int, effective: int | None = None, inheritable: int = 0) -> None:
     header, halves = _Header(_VERSION_3, 0), (_Half * 2)()
     for half, shift in zip(halves, (0, 32), strict=True):
         half.permitted = mask >> shift & 0xFFFFFFFF
         half.effective = (mask if effective is None else effective) >> shift & 0xFFFFFFFF
-        half.inheritable = 0  # and with it goes what is ambient: exec hands nothing on
+        half.inheritable = inheritable >> shift & 0xFFFFFFFF  # 0 takes what is ambient too: exec hands nothing on
     if _libc.capset(ctypes.byref(header), halves):
         raise OSError(ctypes.get_errno(), "capset")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOCK: Final = "lock"
 STATE: Final = "state.json"
+_OF_HA: Final = ("ha.state", "ha.state.new")  # what ha owes the machine after a crash: it must outlive us
 ADMIN_SOCKET: Final = "admin.sock"
 
 
@@ -121,12 +122,12 @@ def _take_lock(path: Path) -> int:
 
 
 def _is_ours(name: str) -> bool:
-    return name in (_LOCK, STATE, STATE + ".new") or name.endswith(".sock")
+    return name in (_LOCK, STATE, STATE + ".new", *_OF_HA) or name.endswith(".sock")
 
 
 def _remove_leftovers(path: Path) -> None:
     for entry in path.iterdir():
-        if _is_ours(entry.name) and entry.name != _LOCK:
+        if _is_ours(entry.name) and entry.name not in (_LOCK, *_OF_HA):
             entry.unlink(missing_ok=True)
 
 

@@ -30,6 +30,7 @@ _BACKLOG: Final = 4096  # cut to net.core.somaxconn by the kernel
 _LISTENING: Final = "0A"  # state in /proc/net/tcp
 
 ADMIN: Final = -1  # the index of the admin process, beside the workers' 0, 1, …
+HA: Final = -2  # of ha, which listens on nothing that is opened here
 
 
 class PortError(Exception):

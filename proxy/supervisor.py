@@ -23,13 +23,15 @@ from ha import liveness
 from proxy import bus, candidate, console, region, sockets
 from proxy.candidate import CandidateError
 from proxy.channel import ClosedError
-from proxy.process import Process, State
+from proxy.keeper import Keeper
+from proxy.process import News, Process, State, Wish
 from proxy.reload import Ask, Commit, Refuse, Reload, Wait
 from proxy.restarts import DEATHS, WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from config.schema import Config
     from proxy.candidate import Candidate, Source
     from proxy.notify import Notifier
     from proxy.rights import Identity
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 _START_LIMIT: Final = 60.0  # seconds from exec to Ready, on a slow and busy machine
 _GRACE: Final = 1.0  # beyond the drain time, until the kill
 _ADMIN_DRAIN: Final = 2.0
+_LET_GO: Final = 0.25  # seconds that ha waits for an instant without requests, before it lets go of its addresses
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -80,6 +83,7 @@ class Supervisor:
         self._last_reload: dict[str, object] | None = None
         self._was_ready = False
         self._stopping = False
+        self._workers_told = False  # to drain
         self._exit: int | None = None
         self._dirty = True  # state.json is behind
         self._next_alive = MonoTime(0.0)
@@ -195,6 +199,9 @@ class Supervisor:
                 self._initialise_page(index)
                 self._processes[name] = Process(name, index, service)
                 self._start(self._processes[name])
+        if self._accepted.config.ha is not None and "ha" not in self._processes:
+            self._processes["ha"] = Keeper("ha", sockets.HA, "")
+            self._start(self._processes["ha"])
 
     def _initialise_page(self, index: int) -> None:
         """Once for each worker: its page outlives it, and somebody may be waiting on it."""
@@ -222,8 +229,8 @@ class Supervisor:
 
     def _on_message(self, process: Process) -> None:
         try:
-            while process.control is not None and (received := process.control.receive()):
-                self._heard(process, bus.decode_to_supervisor(received[0]))
+            while (message := process.receive()) is not None:
+                self._heard(process, message)
         except (ClosedError, bus.BadFrameError):
             if process.control is not None:
                 self._selector.unregister(process.control)
@@ -232,7 +239,7 @@ class Supervisor:
             if process.state is not State.DRAINING:
                 process.kill()  # without a channel it cannot be told anything any more
 
-    def _heard(self, process: Process, message: bus.ToSupervisor) -> None:
+    def _heard(self, process: Process, message: bus.ToSupervisor | News | Wish) -> None:
         reload = self._reload
         match message:
             case bus.Ready():
@@ -249,6 +256,12 @@ class Supervisor:
             case bus.Refused():  # of a running child: the late word on a reload that has been given up
                 if process.state is State.STARTING:
                     self._refused_start(process, message.reason)
+            case News():
+                self._dirty = True
+            case Wish(on):
+                for other in self._processes.values():
+                    if other.is_worker and other.state is State.RUNNING:
+                        self._tell(other, bus.SayClose(on))
             case unreachable:
                 assert_never(unreachable)
 
@@ -364,7 +377,7 @@ class Supervisor:
                 assert_never(unreachable)
 
     def _ask_all(self, reload: Reload, new: Candidate, now: MonoTime) -> None:
-        staying = [p for p in self._running() if p.index < new.config.process.workers]  # the others will drain
+        staying = [p for p in self._running() if _has_place(p, new.config)]  # the others will drain
         reload.asked((process.name for process in staying), now)
         for process in staying:
             self._tell(process, *new.prepare_for(process.index))
@@ -381,7 +394,7 @@ class Supervisor:
         if new.config.process.user != old.config.process.user:
             console.say("[process] user counts from the next start on")
         for process in list(self._processes.values()):
-            if process.index >= new.config.process.workers:
+            if not _has_place(process, new.config):
                 process.surplus = True
                 self._drain(process, float(old.config.process.drain))
             elif process.state is State.RUNNING:
@@ -419,20 +432,27 @@ class Supervisor:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        """Workers drain; then admin ends; then we do."""
+        """`ha` lets go; workers drain; then admin ends; then we do."""
         if self._stopping:
             return
         self._stopping = True
         self._dirty = True
         self._notifier.stopping()
         self._reload = None  # given up; children that prepare will hear of the drain next
+        if "ha" in self._processes:
+            self._drain(self._processes["ha"], _LET_GO)
+        else:
+            self._stop_workers()
+
+    def _stop_workers(self) -> None:
         # Ours first: as long as any process has a listening socket open, the kernel takes connections for it.
         admin = dict(sockets.of_process(self._accepted.sockets, sockets.ADMIN))
         sockets.close(self._accepted.sockets, spare=admin)
         self._accepted = replace(self._accepted, sockets=admin)
         for process in self._processes.values():
-            if process.index != sockets.ADMIN:
+            if process.is_worker:
                 self._drain(process, float(self._accepted.config.process.drain))
+        self._workers_told = True
 
     def _drain(self, process: Process, seconds: float) -> None:
         """The child is to end within this time; one that serves nothing ends now."""
@@ -456,6 +476,10 @@ class Supervisor:
                 self._add_processes()
 
     def _go_on_with_stop(self, now: MonoTime) -> None:
+        if "ha" in self._processes and self._processes["ha"].alive:
+            return
+        if not self._workers_told:
+            self._stop_workers()
         if any(process.alive for process in self._processes.values() if process.index != sockets.ADMIN):
             return
         admin = self._processes["admin"]
@@ -489,6 +513,8 @@ class Supervisor:
             {"name": p.name, "pid": p.pid, "state": p.state.value, "since": p.since, "restarts": p.restarts.count}
             for p in self._processes.values()
         ]
+        keeper = self._processes.get("ha")
+        ha = {"ha": {"routers": keeper.describe()}} if isinstance(keeper, Keeper) else {}
         return {
             "version": 1,
             "config": self._source.name,
@@ -501,15 +527,21 @@ class Supervisor:
             ],
             "processes": processes,
             "reload": self._last_reload,
+            **ha,
         }
 
     def _status(self) -> str:
-        workers = [p for p in self._processes.values() if p.index != sockets.ADMIN and not p.surplus]
+        workers = [p for p in self._processes.values() if p.is_worker and not p.surplus]
         running = sum(p.state is State.RUNNING for p in workers)
         return f"{running} of {len(workers)} workers, configuration {self._accepted.digest[:12]}"
 
     def _running(self) -> list[Process]:
         return [process for process in self._processes.values() if process.state is State.RUNNING]
+
+
+def _has_place(process: Process, config: Config) -> bool:
+    """Whether this configuration wants the process."""
+    return config.ha is not None if process.index == sockets.HA else process.index < config.process.workers
 
 
 def _now() -> MonoTime:

@@ -23,6 +23,7 @@ ORDER: list[tuple[str, ...]] = [
     # What both ends of the supervisor's talk with ha know: values, raw sockets, orders. Standard library only.
     ("ha.events",),
     ("ha.raw",),
+    ("ha.rtnl",),
     ("ha.orders",),
     ("proxy.errors",),
     ("proxy.http",),
@@ -232,13 +233,13 @@ def test_libraries_stay_where_they_belong(library):
     assert found <= ONLY_IN[library]
 
 
-def test_ha_knows_only_the_configuration_and_proxy_only_the_worker_side_of_liveness():
+def test_ha_knows_only_the_configuration_and_proxy_only_liveness_and_the_orders():
     for module in sources():
         for one in ours(module):
             if within(module.name, "ha"):
                 assert not within(one.module, "proxy"), module.name
             if within(module.name, "proxy") and within(one.module, "ha"):
-                assert one.module == "ha.liveness", module.name
+                assert one.module in {"ha.liveness", "ha.orders"}, module.name
 
 
 def reach(name):

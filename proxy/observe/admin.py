@@ -217,6 +217,12 @@ class AdminService:
         if self._workers is not None:
             self._workers.close()
 
+    def say_close(self, on: bool) -> None:
+        """Only workers serve the address that moves."""
+
+    def in_flight(self) -> int:
+        return 0
+
     def reopen_logs(self) -> None:
         """Admin writes to standard error only."""
 

@@ -73,6 +73,12 @@ class Dummy:
         while self.busy and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
+    def say_close(self, on):
+        self.draining = on
+
+    def in_flight(self):
+        return self.busy
+
     def reopen_logs(self):
         self.reopened += 1
 
