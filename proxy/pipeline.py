@@ -10,6 +10,7 @@ fetch brings). Decisions are asked of policy/, modes/ and upstream/pool.py. Ever
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, assert_never
 
 from proxy import errors
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from proxy.plan import Plan
     from proxy.upstream.client import Upstreams
     from proxy.upstream.pool import Pool
+
+log = logging.getLogger("tandem")
 
 
 class Tally:
@@ -93,35 +96,47 @@ class Pipeline:
 
     def begin(self, x: Exchange) -> None:
         """Route -> lookup, or straight to an answer."""
-        plan = x.plan
-        assert plan is not None
-        way = plan.way
-        if plan.unshared_until > x.started and isinstance(way, Route):
-            x.route = way
-            x.key = plan.key
-            self.relaying.relay(x, Reason.HIT_FOR_MISS, storable=True)
-        elif plan.checked.head.method == b"PURGE":
-            self._purge(x, plan)
-        elif isinstance(way, Route):
-            x.route = way
-            x.key = plan.key
-            if x.body is not None and plan.view is not None:
-                x.body.limit(plan.view.max_body)
-                if x.done:
-                    return
-                if x.done:
-                    return  # what came with the head was too much already
-            if plan.checked.max_forwards == 0:
-                self.answers.last_hop(x)
-            elif plan.bypass is not None:
-                x.outcome = Outcome.BYPASS
-                self.relaying.relay(x, plan.bypass)
+        try:
+            plan = x.plan
+            assert plan is not None
+            way = plan.way
+            if plan.unshared_until > x.started and isinstance(way, Route):
+                x.route = way
+                x.key = plan.key
+                self.relaying.relay(x, Reason.HIT_FOR_MISS, storable=True)
+            elif plan.checked.head.method == b"PURGE":
+                self._purge(x, plan)
+            elif isinstance(way, Route):
+                x.route = way
+                x.key = plan.key
+                if x.body is not None and plan.view is not None:
+                    x.body.limit(plan.view.max_body)
+                    if x.done:
+                        return  # what came with the head was too much already
+                if plan.checked.max_forwards == 0:
+                    self.answers.last_hop(x)
+                elif plan.bypass is not None:
+                    x.outcome = Outcome.BYPASS
+                    self.relaying.relay(x, plan.bypass)
+                else:
+                    self._lookup(x)
+            elif isinstance(way, FixedAnswer):
+                self.answers.fixed(x, way)
             else:
-                self._lookup(x)
-        elif isinstance(way, FixedAnswer):
-            self.answers.fixed(x, way)
+                self.answers.fail(x, way)
+        except Exception as problem:  # noqa: BLE001 - the end of the spine: a fault of ours must not cost the others
+            self._broken(x, problem)
+
+    def _broken(self, x: Exchange, problem: Exception) -> None:
+        """A fault of ours ends this one exchange, loudly: an error if nothing was said yet, else a cut."""
+        log.error("an exchange was ended by a fault of ours", exc_info=problem)
+        failure = Failure(errors.INTERNAL, type(problem).__name__)
+        if x.done or x.response is not None:
+            x.failure = failure
+            self.answers.close_books(x)
+            x.writer.reset()
         else:
-            self.answers.fail(x, way)
+            self.answers.fail(x, failure)
 
     def _lookup(self, x: Exchange) -> None:
         """What is here is here at once; what may be in another tier is waited for."""
@@ -173,26 +188,27 @@ class Pipeline:
     def _fetch(self, x: Exchange, reason: Reason, stale: tuple[StoredResponse, ...], *, joins: bool) -> None:
         """One fetch for all who ask; what cannot be shared goes alone."""
         request = x.request
-        if request.method != b"GET" or b"range" in request.fields:
-            self.relaying.relay(x, reason, update=stale)
-            return
-        alone = not joins or (not stale and any(name in request.fields for name in validation.REPLACED))
-        alone = alone or (x.plan is not None and x.plan.alone)
-        flight = None if alone else self.flights.get(x.key)
-        if flight is not None and flight.body is None:
-            self.tally.collapsed += 1
-            flight.join(x)
-            return
-        if (
-            flight is not None
-            and flight.stored is not None
-            and flight.storing
-            and self.landing.may_follow(x, flight.stored)
-        ):
+        joins = joins and not (x.plan is not None and x.plan.alone)
+        flight = self.flights.get(x.key) if joins else None
+        if flight is not None and flight.stored is not None and self._arrives(x, flight, flight.stored):
             self.tally.collapsed += 1
             self.landing.follow(x, flight, flight.stored)
             return
-        self.fly(x, stale, listed=not alone and flight is None and not self.flights.is_unshareable(x.key))
+        if request.method != b"GET" or b"range" in request.fields:
+            self.relaying.relay(x, reason, update=stale)
+            return
+        if not stale and any(name in request.fields for name in validation.REPLACED):
+            joins = False
+        if joins and flight is not None and flight.body is None:
+            self.tally.collapsed += 1
+            flight.join(x)
+            return
+        self.fly(x, stale, listed=joins and flight is None and not self.flights.is_unshareable(x.key))
+
+    def _arrives(self, x: Exchange, flight: Flight, stored: StoredResponse) -> bool:
+        """What is on its way into the store answers this request; a part of it, if its length is known."""
+        known = stored.length is not None or b"range" not in x.request.fields
+        return flight.storing and known and self.landing.may_follow(x, stored)
 
     def fly(self, x: Exchange, stale: tuple[StoredResponse, ...], *, listed: bool) -> None:
         now = self.now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import ExitStack
 
@@ -46,6 +47,12 @@ class Bench:
 
     def wait_for_waiters(self, count):
         raw.wait_until(lambda: self.waiters() == count, what=f"{count} waiting, not {self.waiters()}")
+
+    def leave_alone(self):
+        """The origin is gone, and that is known here."""
+        self.origin.refuse()
+        self.origin.drop_connections()
+        raw.wait_until(lambda: self.stack.upstream_counts() == (0, 0))
 
     @property
     def stored(self):
@@ -538,8 +545,7 @@ def test_a_stale_response_stands_in_for_an_origin_in_trouble(make, trouble, meth
     bench.get()
     bench.stack.advance(6)
     if trouble == "refused":
-        bench.origin.refuse()
-        bench.origin.drop_connections()
+        bench.leave_alone()
     elif trouble == "closed":
         bench.origin.otherwise(Close())
     elif trouble == "cut":
@@ -573,8 +579,7 @@ def test_where_validation_is_owed_nothing_stale_is_given_but_504_or_502(make, di
     bench.stack.advance(6)
     bench.origin.otherwise(b"nonsense\r\n\r\n", Close())
     assert bench.get("/", *lines, method=method).status == 502
-    bench.origin.refuse()
-    bench.origin.drop_connections()
+    bench.leave_alone()
     answer = bench.get("/", *lines, method=method)
     assert (answer.status, answer.get("etag")) == (504, None)
 
@@ -692,18 +697,48 @@ def test_conditions_and_ranges_are_answered_from_the_store(bench):
     assert len(bench.origin.requests) == 1
 
 
-def test_what_is_still_arriving_answers_conditions_at_once(bench):
+@pytest.fixture
+def arriving(bench):
+    """A bench with a response of known length of which half has come, and the event that lets the rest come."""
     gate = threading.Event()
     whole = response(b"0123456789" * 10, FRESH, 'ETag: "x"')
     bench.origin.otherwise(whole[:-50], Stall(until=gate), whole[-50:])
     with bench.ask() as first:
         first.read_raw_head()
-        with bench.ask("/", "Cache-Control: max-stale") as same:
-            same.read_raw_head()
-            assert len(same.read_exactly(50)) == 50
-            gate.set()
-            assert len(same.read_exactly(50)) == 50
+        first.read_exactly(50)
+        yield bench, gate
+        gate.set()
+        first.read_exactly(50)
     assert len(bench.origin.requests) == 1
+
+
+def test_what_is_still_arriving_answers_conditions_and_heads_at_once(arriving):
+    bench, _ = arriving
+    assert bench.get("/", 'If-None-Match: "x"').status == 304
+    assert bench.get(method="HEAD").get("content-length") == "100"
+
+
+def test_a_part_of_what_is_still_arriving_comes_as_it_arrives(arriving):
+    bench, gate = arriving
+    early = bench.get("/", "Range: bytes=10-12")
+    assert (early.status, early.body, early.get("content-range")) == (206, b"012", "bytes 10-12/100")
+    with bench.ask("/", "Range: bytes=45-54") as across, bench.ask("/", "Range: bytes=-5") as late:
+        across.read_raw_head()
+        assert across.read_exactly(5) == b"56789"
+        gate.set()
+        assert across.read_exactly(5) == b"01234"
+        assert late.read_response().body == b"56789"
+
+
+def test_a_part_of_what_has_no_known_length_is_the_origins_to_give(bench):
+    gate = threading.Event()
+    bench.origin.then(head_only(FRESH, "Transfer-Encoding: chunked"), chunk(b"01"), Stall(until=gate), b"0\r\n\r\n")
+    with bench.ask() as first:
+        first.read_raw_head()
+        bench.origin.otherwise(response(b"1", "Content-Range: bytes 1-1/2", status=206))
+        assert bench.get("/", "Range: bytes=1-1").body == b"1"
+        gate.set()
+        assert first._chunked()[0] == b"01"
 
 
 # ---- unsafe methods, purges ------------------------------------------------------------------------------------------
@@ -859,3 +894,121 @@ def test_an_upgrade_that_is_refused_leaves_http_on_both_sides(bench):
         connection.send(raw.request())
         assert connection.read_response().status == 403
     assert bench.stack.upstream_counts()[0] == 1
+
+
+# ---- the n-th step fails, for every n --------------------------------------------------------------------------------
+
+
+def heard(connection):
+    """All that comes up to the end of an answer, or of the connection."""
+    try:
+        answer = connection.read_response()
+    except raw.Broken as cut:
+        return cut.raw
+    return answer.raw_head + answer.body
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
+
+
+@pytest.mark.parametrize("stale", [False, True])
+@pytest.mark.parametrize("how", [Close(), Reset()])
+def test_an_origin_that_ends_after_any_byte_leaves_all_even_and_nobody_with_wrong_bytes(make, how, stale):
+    """A shared fetch with a waiter: whole or visibly cut for both, and nothing of a cut one stored."""
+    bench = make(site="eject = { failures = 0 }")
+    whole = bench.dated(b"fresh bytes", FRESH, 'ETag: "y"')
+    before = None
+    for cut in range(len(whole)):
+        if stale:
+            bench.origin.otherwise(bench.dated(b"stale bytes", "Cache-Control: max-age=5", 'ETag: "x"'))
+            bench.get(f"/{cut}")
+            bench.stack.advance(6)
+        gate = threading.Event()
+        bench.origin.otherwise(Stall(until=gate), whole[:cut], Stall(0.001), how)
+        with bench.ask(f"/{cut}") as first, bench.ask(f"/{cut}") as second:
+            bench.wait_for_waiters(2)
+            gate.set()
+            for connection in (first, second):
+                data = heard(connection)
+                assert b"fresh bytes" not in data, cut
+                assert (b"200 OK" in data) or (b" 502 " in data and not stale), cut
+        bench.ledger.settle()
+        assert bench.stored == (cut + 1 if stale else 0)
+        bench.stack.wait(lambda: not bench.stack.front.connections)
+        raw.wait_until(lambda: not bench.origin.open_links)
+        before = before or descriptors()
+        assert descriptors() <= before
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_client_that_is_gone_after_any_byte_it_sent_or_took_leaves_all_even(make, fresh):
+    bench = make()
+    bench.origin.otherwise(chunked([b"some", b"thing"], *([FRESH] if fresh else [])))
+    request = raw.request("POST", "/", body=b"data")
+    answer_length = 150
+    before = None
+    for sent in range(len(request)):
+        connection = raw.Connection(bench.at)
+        connection.send(request[:sent])
+        connection.abort()
+    for taken in range(0, answer_length, 3):
+        connection = bench.ask(f"/{taken}")
+        connection.sock.recv(taken) if taken else None
+        connection.abort()
+        bench.ledger.settle()
+        bench.stack.wait(lambda: not bench.stack.front.connections)
+        before = before or descriptors()
+        assert descriptors() <= before + 4  # both ends of idle connections to the origin
+
+
+def test_memory_that_is_refused_at_any_step_costs_the_storing_and_nothing_else(bench):
+    pieces = [bytes([65 + n]) * 100 for n in range(6)]
+    bench.origin.otherwise(
+        head_only(FRESH, "Transfer-Encoding: chunked"),
+        *[step for p in pieces for step in (chunk(p), Stall(0.002))],
+        b"0\r\n\r\n",
+    )
+    store = bench.stack.store
+    reserve = store.reserve
+    for n in range(8):
+        calls = []
+
+        def failing(size, n=n, calls=calls):
+            calls.append(size)
+            return len(calls) != n + 1 and reserve(size)
+
+        bench.stack.call(lambda failing=failing: setattr(store, "reserve", failing))
+        assert bench.get(f"/{n}").body == b"".join(pieces)
+        bench.ledger.settle()
+        assert bool(bench.stack.call(lambda n=n: store.variants(b"http://test.example/%d" % n))) == (len(calls) <= n)
+
+
+def broken(*_, **__):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_fault_of_ours_in_taking_an_answer_ends_that_exchange_alone(bench, whole, fresh):
+    body = b"x" if whole else bytes(2**20)
+    bench.origin.otherwise(response(body, *([FRESH] if fresh else [])))
+    landing = bench.stack.pipeline.landing
+    head = landing.flight_head
+    bench.stack.call(lambda: setattr(landing, "flight_head", broken))
+    assert bench.get().status == 500
+    bench.stack.call(lambda: setattr(landing, "flight_head", head))
+    bench.ledger.settle()
+    assert bench.get().body == body
+    assert len(bench.stack.complaints) == 1
+    bench.stack.complaints.clear()
+
+
+def test_a_fault_of_ours_before_any_answer_ends_that_exchange_alone(bench, caplog):
+    bench.origin.otherwise(response(b"x", FRESH))
+    decide = bench.stack.pipeline.decide
+    bench.stack.call(lambda: setattr(bench.stack.pipeline, "decide", broken))
+    assert bench.get().status == 500
+    bench.stack.call(lambda: setattr(bench.stack.pipeline, "decide", decide))
+    assert bench.get().body == b"x"
+    assert "ZeroDivisionError" in caplog.text

@@ -290,15 +290,30 @@ class Request:
     def upstream_head(self, checked: CheckedResponse) -> None:
         self._answered = True
         self._witness()
-        self.receiver.upstream_head(checked)
+        try:
+            self.receiver.upstream_head(checked)
+        except Exception as problem:  # noqa: BLE001 - see _fault
+            self._fault(problem)
 
     def upstream_data(self, chunk: bytes) -> None:
-        self.receiver.upstream_data(chunk)
+        try:
+            self.receiver.upstream_data(chunk)
+        except Exception as problem:  # noqa: BLE001 - see _fault
+            self._fault(problem)
 
     def upstream_end(self) -> None:
         self.connection = None
         self._finished(Evidence.GOOD)
-        self.receiver.upstream_end()
+        try:
+            self.receiver.upstream_end()
+        except Exception as problem:  # noqa: BLE001 - see _fault
+            self._fault(problem)
+
+    def _fault(self, problem: Exception) -> None:
+        """A fault of ours in taking the answer ends this one exchange, loudly; nobody may be left waiting for it."""
+        self._upstreams.loop.call_exception_handler({"message": "taking an answer", "exception": problem})
+        self.cancel()
+        self.receiver.upstream_failed(Failure(errors.INTERNAL, type(problem).__name__))
 
     def upstream_whole(self, checked: CheckedResponse, body: bytes) -> None:
         peer, self.peer, self.connection = self.peer, None, None
@@ -307,7 +322,10 @@ class Request:
         change = self._pool.release(peer, _GOOD, upstreams.now())  # type: ignore[arg-type]  # the loop's clock is MonoTime
         if change is not None:
             upstreams.changed(change)
-        self.receiver.upstream_whole(checked, body)
+        try:
+            self.receiver.upstream_whole(checked, body)
+        except Exception as problem:  # noqa: BLE001 - see _fault
+            self._fault(problem)
 
     def upstream_upgraded(self, checked: CheckedResponse, tail: bytes) -> None:
         assert self.connection is not None
