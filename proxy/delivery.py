@@ -129,16 +129,15 @@ class Delivery:
 class Relay:
     """An answer that is not stored, on its way from origin to client."""
 
-    __slots__ = ("_books", "_started", "request", "storable", "update", "x")
+    request: Request | None = None
+    storable = False  # the answer was not expected to be storable, and may be all the same
+    # Stored responses that this answer tells something of (HEAD), and that stand in where there is none.
+    update: Sequence[StoredResponse] = ()
+    _started = False
 
     def __init__(self, books: Relays, x: Exchange) -> None:
         self._books = books
-        self._started = False
         self.x = x
-        self.request: Request | None = None
-        self.storable = False  # the answer was not expected to be storable, and may be all the same
-        # Stored responses that this answer tells something of (HEAD), and that stand in where there is none.
-        self.update: Sequence[StoredResponse] = ()
         x.producer = self
 
     # ---- from the origin ---------------------------------------------------------------------------------------------
