@@ -217,7 +217,9 @@ class Relaying:
             self._spine.flights.outdate(gone)
             self._spine.tally.invalidated += self._spine.store.purge_key(gone)
             if x.route.rules.key_fields:
-                self._spine.tally.invalidated += self._spine.store.purge_prefix(gone + b"\n")
+                prefix = gone + b"\n"
+                self._spine.flights.outdate_where(lambda flight, prefix=prefix: flight.key.startswith(prefix))  # type: ignore[misc]  # a default is no parameter
+                self._spine.tally.invalidated += self._spine.store.purge_prefix(prefix)
             if self._spine.invalidate_elsewhere is not None:
                 self._spine.invalidate_elsewhere(gone)
         for group in storing.invalidated_groups(x.request, head):
@@ -229,8 +231,8 @@ class Relaying:
         """What a HEAD tells of a stored GET (RFC 9111 §4.3.5)."""
         assert x.route is not None
         for old in update:
-            if not key.matches(old, x.request):
-                continue  # a variant that this request would not have chosen
+            if not old.live or not key.matches(old, x.request):
+                continue  # purged or replaced meanwhile, or a variant that this request would not have chosen
             match validation.decide_head(checked.head, old):
                 case validation.HeadEffect.UPDATES:
                     new = validation.freshen(

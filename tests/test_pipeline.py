@@ -783,6 +783,51 @@ def test_what_was_asked_for_before_an_invalidation_does_not_come_into_the_store_
     assert bench.get("/a").body == b"new"
 
 
+def test_a_field_that_joins_the_key_does_not_save_from_invalidation_what_is_stored_or_on_its_way(make):
+    bench = make(site='pass_fields = ["X-Forwarded-Host"]')
+    gate = threading.Event()
+    bench.origin.otherwise(response(b"old", FRESH))
+    bench.get("/a", "X-Forwarded-Host: one")
+    bench.origin.otherwise(Stall(until=gate), response(b"old", FRESH))
+    with bench.ask("/a", "X-Forwarded-Host: two") as early:
+        bench.origin.wait_for(2)
+        bench.origin.otherwise(response(b"new", FRESH))
+        with bench.ask("/a", method="DELETE") as connection:
+            connection.read_response()
+        gate.set()
+        assert early.read_response().body == b"old"
+    bench.ledger.settle()
+    assert {bench.get("/a", f"X-Forwarded-Host: {name}").body for name in ("one", "two")} == {b"new"}
+
+
+def test_a_head_under_way_brings_nothing_back_that_was_purged_meanwhile(bench):
+    bench.origin.otherwise(bench.dated(b"x", "Cache-Control: max-age=5", 'ETag: "x"'))
+    bench.get()
+    bench.stack.advance(6)
+    gate = threading.Event()
+    bench.origin.otherwise(Stall(until=gate), head_only(FRESH, 'ETag: "x"', "Content-Length: 1"))
+    with bench.ask(method="HEAD") as connection:
+        bench.origin.wait_for(2)
+        bench.stack.call(bench.stack.store.purge_all)
+        gate.set()
+        assert connection.read_response("HEAD").status == 200
+    assert bench.stored == 0
+
+
+def test_a_validation_under_way_brings_nothing_back_that_was_purged_meanwhile(bench):
+    bench.origin.otherwise(bench.dated(b"x", "Cache-Control: max-age=5", 'ETag: "x"'))
+    bench.get()
+    bench.stack.advance(6)
+    gate = threading.Event()
+    bench.origin.otherwise(Stall(until=gate), head_only(FRESH, 'ETag: "x"', status=304, reason="x"))
+    with bench.ask() as connection:
+        bench.origin.wait_for(2)
+        bench.stack.call(bench.stack.store.purge_all)
+        gate.set()
+        assert connection.read_response().body == b"x"
+    assert bench.stored == 0
+
+
 def test_purge_takes_an_url_out_for_those_who_may(make):
     bench = make(site='purge_from = ["127.0.0.2/32"]')
     bench.origin.otherwise(response(b"x", FRESH))
