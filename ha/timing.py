@@ -19,7 +19,7 @@ REFRESHES: Final = 4  # of an address per lifetime
 
 
 def skew_time(version: int, priority: int, active_interval: float) -> float:
-    """(256 - priority) * interval / 256, RFC 9568 §6.1; in version 2 of a second, whatever the interval (RFC 3768 §6.1)."""
+    """(256 - priority) * interval / 256, RFC 9568 §6.1; version 2 takes a second for the interval, RFC 3768 §6.1."""
     return (256 - priority) / 256 * (active_interval if version == 3 else 1.0)
 
 
