@@ -201,7 +201,7 @@ class Callbacks:
 
     up: Callable[[str], None]
     heard: Callable[[str, bytes], None]
-    down: Callable[[str, str], None]  # with the reason
+    down: Callable[[str, str, bool], None]  # with the reason; True: the other process ended or closed it
     strange: Callable[[str, str], None]  # a connection that came to nothing: from where, why
 
 
@@ -212,10 +212,12 @@ class _Connection(asyncio.Protocol):
         self._links = links
         self._talk = Conversation(role, links.own, expected, links.key, os.urandom(_NONCE))
         self._limit: asyncio.TimerHandle | None = None
+        self._aborted = False
         self.transport: asyncio.Transport | None = None
         self.where = "nowhere"
         self.ended = asyncio.get_running_loop().create_future()
         self.reason = "closed"
+        self.by_peer = False
 
     @property
     def peer(self) -> str | None:
@@ -265,15 +267,17 @@ class _Connection(asyncio.Protocol):
         return True
 
     def abort(self, reason: str) -> None:
-        self.reason = reason
+        self.reason, self.by_peer = reason, False
+        self._aborted = True
         if self.transport is not None:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._limit is not None:
             self._limit.cancel()
-        if exc is not None:
-            self.reason = str(exc)
+        if not self._aborted:
+            self.by_peer = exc is None or isinstance(exc, ConnectionResetError | BrokenPipeError)
+            self.reason = "closed" if exc is None else str(exc)
         if not self.ended.done():
             self.ended.set_result(None)
         self._links.lost(self)
@@ -368,7 +372,7 @@ class Links:
         self._open[peer] = connection
         if before is not None:
             before.abort("replaced")
-            self.callbacks.down(peer, "replaced")
+            self.callbacks.down(peer, "replaced", False)
         self.callbacks.up(peer)
 
     def lost(self, connection: _Connection) -> None:
@@ -377,7 +381,7 @@ class Links:
             self.callbacks.strange(connection.where, connection.reason)
         elif connection.peer is not None and self._open.get(connection.peer) is connection:
             del self._open[connection.peer]
-            self.callbacks.down(connection.peer, connection.reason)
+            self.callbacks.down(connection.peer, connection.reason, connection.by_peer)
 
 
 def _family(address: Address) -> socket.AddressFamily:

@@ -233,7 +233,7 @@ def test_two_nodes_find_each_other_whichever_starts_first(port):
         await b.until("heard", "a", b"from a")
         await a.until("heard", "b", b"from b")
         await b.links.close()
-        await a.until("down", "b")
+        await a.until("down", "b", "closed", True)
         assert not a.links.send("b", b"into the void")
         await a.links.close()
 
@@ -262,6 +262,7 @@ def test_a_link_that_is_lost_is_made_anew(port):
         await b.until("up", "a")
         b.events.clear()
         a.links.cut("b", "silent")
+        await a.until("down", "b", "silent", False)
         await b.until("down", "a")
         await b.until("up", "a")
         await a.links.close()
