@@ -131,6 +131,7 @@ class Relay:
 
     request: Request | None = None
     storable = False  # the answer was not expected to be storable, and may be all the same
+    purges = 0  # how many there had been when it was asked for
     # Stored responses that this answer tells something of (HEAD), and that stand in where there is none.
     update: Sequence[StoredResponse] = ()
     _started = False

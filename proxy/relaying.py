@@ -66,7 +66,9 @@ class Relaying:
         x.reason = reason
         relay = Relay(self, x)
         relay.update = update
-        relay.storable = storable
+        if storable:
+            relay.storable = True
+            relay.purges = self._spine.flights.purges
         relay.request = request = Request(
             self._spine.upstreams,
             self._spine.pools[route.pool],
@@ -90,7 +92,7 @@ class Relaying:
         if head is not None:
             x.writer.start(head, _length(checked))
         elif request is not None:
-            self._take_off(x, request).upstream_head(checked)
+            self._take_off(x, request, relay).upstream_head(checked)
 
     def relay_whole(
         self, x: Exchange, checked: CheckedResponse, body: bytes, request: Request | None, relay: Relay
@@ -105,7 +107,7 @@ class Relaying:
             length = checked.content_length if checked.framing is Framing.LENGTH else NO_BODY
             x.writer.whole(head, (body,) if body else (), length)  # type: ignore[arg-type]  # LENGTH has a length
         elif request is not None:
-            self._take_off(x, request).upstream_whole(checked, body)
+            self._take_off(x, request, relay).upstream_whole(checked, body)
 
     def relay_failed(self, x: Exchange, failure: Failure, relay: Relay) -> None:
         """No head came: as with a flight."""
@@ -115,9 +117,10 @@ class Relaying:
         else:
             self._spine.answers.fail(x, self.told(x, failure, relay.update))
 
-    def _take_off(self, x: Exchange, request: Request) -> Flight:
+    def _take_off(self, x: Exchange, request: Request, relay: Relay) -> Flight:
         """What was relayed may be stored after all: its fetch goes on as a flight that nobody joins."""
         flight = Flight(self._spine.landing, self._spine.store, x.key, x, started=x.started, wall=x.wall)
+        flight.outdated = relay.purges != self._spine.flights.purges  # by a purge since, of this or of anything else
         self._spine.flights.open(flight, listed=False)
         flight.pattern = x
         flight.request = request

@@ -160,6 +160,23 @@ def test_what_was_asked_for_before_an_invalidation_does_not_come_into_the_store_
     assert bench.get("/a").body == b"new"
 
 
+def test_what_was_not_expected_to_be_storable_is_not_stored_after_an_invalidation_either(bench):
+    bench.origin.otherwise(response(b"mine", "Cache-Control: private"))
+    bench.get("/a")
+    gate = threading.Event()
+    bench.origin.otherwise(Stall(until=gate), response(b"old", FRESH))
+    with bench.ask("/a") as early:
+        bench.origin.wait_for(2)
+        bench.origin.otherwise(response(b"new", FRESH))
+        with bench.ask("/a", method="DELETE") as connection:
+            connection.read_response()
+        gate.set()
+        assert early.read_response().body == b"old"
+    bench.ledger.settle()
+    assert [bench.get("/a").body for _ in range(2)] == [b"new", b"new"]
+    assert len(bench.origin.requests) == 4
+
+
 def test_a_field_that_joins_the_key_does_not_save_from_invalidation_what_is_stored_or_on_its_way(make):
     bench = make(site='pass_fields = ["X-Forwarded-Host"]')
     gate = threading.Event()

@@ -52,6 +52,7 @@ class Flights:
     def __init__(self, now: Callable[[], float]) -> None:
         self._flights: dict[bytes, Flight] = {}  # those that can be joined
         self._loose: set[Flight] = set()  # those that cannot, or not any more
+        self.purges = 0  # how often something was outdated
         self._unshareable: TTLCache[bytes, bool] = TTLCache(UNSHAREABLE, UNSHAREABLE_TIME, timer=now)
 
     def get(self, key: bytes) -> Flight | None:
@@ -82,6 +83,7 @@ class Flights:
         """What is stored under the key has been purged: nothing that was asked for before comes after it into the
         store.
         """
+        self.purges += 1
         flight = self._flights.get(key)
         if flight is not None:
             self.close(flight)
@@ -89,6 +91,7 @@ class Flights:
             self.outdate_where(lambda one: one.key == key)
 
     def outdate_where(self, concerned: Callable[[Flight], bool]) -> None:
+        self.purges += 1
         for flight in [flight for flight in self._flights.values() if concerned(flight)]:
             self.close(flight)
         for flight in self._loose:
