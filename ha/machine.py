@@ -106,6 +106,7 @@ LOSSES_KEPT: Final = 60.0  # seconds
 UNFIT_PRIORITY: Final = 1
 FAILED_INTERVALS: Final = 3  # of advertisements that could not be sent
 
+_A_MOMENT: Final = 1e-6  # seconds: what counts until a time does not count after it
 _NEVER: Final = MonoTime(float("-inf"))
 
 
@@ -224,7 +225,10 @@ class VirtualRouter:
         return timing.active_down_interval(self.config.version, self.priority, self.active_interval)
 
     def word(self, say: Say = Say.NOTHING, to: str = "") -> e.PeerWord:
-        """What this node says of itself: each interval on the link, and at once where `Tell` asks for it."""
+        """What this node says of itself: at once where `Tell` asks for it, and each interval while it is not Active.
+
+        An Active's beats go with its advertisements: so its death is seen on both ways at the same time.
+        """
         barred = self.clock < self.barred_until
         return e.PeerWord(
             node=self.config.node,
@@ -535,6 +539,10 @@ class VirtualRouter:
             self._try_to_claim("the Active is silent", now)
             return
         name = active[0].node
+        heard = self.words.said[name].at
+        if now - heard > self.config.interval:  # a beat is missing too: it may have died, wait until its word is void
+            self.down_at = MonoTime(max(now, heard + self.words.patience) + _A_MOMENT)
+            return
         self._shout(Loud.FILTERED, name)
         self._listen(now)
         node = self._node(name)
@@ -704,6 +712,9 @@ class VirtualRouter:
     def _active_hears(self, advert: AdvertReceived, now: MonoTime) -> None:
         """RFC 9568 §6.4.3, after what the link knows better."""
         word = self.words.of(advert.node, now)
+        unlikely = advert.priority == e.LET_GO or (word is not None and word.state is not State.ACTIVE)
+        if self.doubt and unlikely:
+            return  # what waited while we slept is in no order: the last word decides, when all has been read
         if advert.priority == e.LET_GO:
             self._answer(now)
             return
@@ -775,7 +786,7 @@ class VirtualRouter:
         self._count_failures(now)
         if self.state is not State.ACTIVE:
             return
-        self._do(self._advert(self.priority))
+        self._do(self._advert(self.priority), Tell())
         if self.split_since is not None and now - self.split_seen > 2 * self.config.interval:
             self._win_split(now)
 
