@@ -28,6 +28,7 @@ SO_TIMESTAMPNS_NEW: Final = 64
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO, _IP_MULTICAST_ALL = 10, 2, 49
 _IPV6_MULTICAST_ALL: Final = 29
 _NETWORK_CONTROL: Final = 0xC0  # the class of routing protocols, as every other VRRP speaker sends it
+_METER: Final = 32 * 2**10  # bytes, the kernel doubles them: about 80 packets
 _PRIORITY: Final = 6  # queueing disciplines send it before the answers of the proxy; 7 would need NET_ADMIN
 _NET_OFFSET: Final = 0xFFF00000  # SKF_NET_OFF: counted from the network header, wherever the socket's data begins
 
@@ -155,9 +156,9 @@ def open_receiver(interface: str, family: Family, program: list[Instruction], *,
 
 
 def open_meter(interface: str, family: Family, program: list[Instruction]) -> socket.socket:
-    """A socket that is only there to count what `program` lets through: it has next to no room. Raises OSError."""
+    """A socket that is only there to count what `program` lets through: it has little room. Raises OSError."""
     meter = open_receiver(interface, family, program, group=False)
-    meter.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the kernel takes its least, about two packets
+    meter.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _METER)
     level, option = (
         (socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL) if family == Family.IPV6 else (socket.IPPROTO_IP, _IP_MULTICAST_ALL)
     )

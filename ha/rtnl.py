@@ -78,11 +78,16 @@ class Kernel:
 
     def interface(self, name: str) -> Interface | None:
         """The interface of this name with its usable addresses, or None."""
-        answer = self._link(name)
+        label = name.encode() + b"\0"
+        return self._interface(0, _ATTRIBUTE.pack(_ATTRIBUTE.size + len(label), _IFLA_IFNAME) + label)
+
+    def _interface(self, index: int, attribute: bytes = b"") -> Interface | None:
+        answer = self._link(index, attribute)
         if answer is None:
             return None
         _, _, index, flags, _ = _IFINFOMSG.unpack_from(answer)
-        mac = dict(_attributes(answer[_IFINFOMSG.size :])).get(_IFLA_ADDRESS, b"")
+        attributes = dict(_attributes(answer[_IFINFOMSG.size :]))
+        name, mac = attributes[_IFLA_IFNAME].rstrip(b"\0").decode(), attributes.get(_IFLA_ADDRESS, b"")
         up = flags & (_IFF_UP | _IFF_LOWER_UP) == _IFF_UP | _IFF_LOWER_UP
         # Primary ones first: the first IPv4 address is the source of advertisements.
         found = sorted((one for one in self.assigned(index) if one.usable), key=lambda one: one.secondary)
@@ -92,7 +97,7 @@ class Kernel:
         """The interface that has the address, or None."""
         for one in self.assigned(0):
             if one.vip.ip == address:
-                return self.interface(socket.if_indextoname(one.index))
+                return self._interface(one.index)
         return None
 
     def assigned(self, index: int) -> list[Assigned]:
@@ -105,10 +110,8 @@ class Kernel:
                 continue
         raise OSError(errno.EBUSY, "the kernel's list of addresses changes faster than it can be read")
 
-    def _link(self, name: str) -> bytes | None:
-        label = name.encode() + b"\0"
-        attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(label), _IFLA_IFNAME) + label + bytes(-len(label) % 4)
-        body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute
+    def _link(self, index: int, attribute: bytes) -> bytes | None:
+        body = _IFINFOMSG.pack(0, 0, index, 0, 0) + attribute + bytes(-len(attribute) % 4)
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), _GETLINK, _REQUEST, 0, 0) + body)
         for kind, _, answer in _messages(self._socket.recv(65536)):
             if kind == _NEWLINK:

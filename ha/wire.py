@@ -155,6 +155,7 @@ class Wire:
 
     def receive(self) -> list[Received]:
         """What has come, oldest first, at most 64 of them; there may be more when it is as many."""
+        self._read_meters()
         begun = time.monotonic()
         to_monotonic = begun - time.time()  # the kernel stamps packets with the wall clock
         packets = []
@@ -178,12 +179,19 @@ class Wire:
         return parse_ipv4(data) if self.family == Family.IPV4 else parse_ipv6(data, ancillary, sender)
 
     def drops(self) -> Counter[str]:
-        """What never came out of `receive`, by the reason: `ttl`, `version`, `vrid`, `overflow`."""
-        for name, meter in self._meters.items():
-            self._filtered[name] += _drain(meter)
+        """What never came out of `receive`, by the reason: `ttl`, `version`, `vrid`, `overflow`.
+
+        To be asked every second or so, then a flood of one kind is not counted as another.
+        """
+        self._read_meters()
         found = Counter({name: n + raw.overflow(self._meters[name]) for name, n in self._filtered.items()})
         found["overflow"] += raw.overflow(self._receiver)
         return found
+
+    def _read_meters(self) -> None:
+        """Makes room in them: recent kernels count for a full socket before they ask its filter."""
+        for name, meter in self._meters.items():
+            self._filtered[name] += _drain(meter)
 
     # ---- ARP and neighbour discovery ---------------------------------------------------------------------------------
 
@@ -287,13 +295,12 @@ def _stamp(ancillary: list[tuple[int, int, bytes]], otherwise: float, to_monoton
 
 
 def _drain(meter: socket.socket) -> int:
-    count = 0
-    while True:
+    for count in range(BATCH):
         try:
             meter.recv(1)
         except OSError:
             return count
-        count += 1
+    return BATCH
 
 
 def _entered(stack: ExitStack, one: socket.socket) -> socket.socket:

@@ -26,8 +26,11 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from ha.rtnl import Kernel
+
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3
+BRIDGE_FORWARDS = 3  # BR_STATE_FORWARDING
 NEEDED = {"NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21}
 
 VIP = IPv4Interface("192.168.8.100/24")
@@ -241,10 +244,16 @@ class Lab:
         )
         self.lan.netlink(lambda ipr: ipr.link("set", ifname="br0", state="up"))
         for host in hosts:
-            self.plug(host)
+            self._plug(host)
+        for host in hosts:
+            self.wait_for_cable(host)
 
     def plug(self, host: str) -> None:
-        """The host has a new cable to the bridge, and its addresses."""
+        """The host has a new cable to the bridge, and its addresses; frames pass."""
+        self._plug(host)
+        self.wait_for_cable(host)
+
+    def _plug(self, host: str) -> None:
         namespace = self[host]
 
         def cable(ipr):
@@ -261,6 +270,15 @@ class Lab:
 
         self.lan.netlink(cable)
         namespace.netlink(addresses)
+
+    def wait_for_cable(self, host: str) -> None:
+        """The kernel sees the carrier at both ends and the bridge forwards: it takes up to a second."""
+        inside, port = self[host], self.lan
+
+        def passes():
+            return inside.netlink(lambda ipr: _is_up(ipr, "eth0")) and port.netlink(lambda ipr: _forwards(ipr, host))
+
+        wait_until(passes)
 
     def unplug(self, host: str) -> None:
         """The host's interface is gone."""
@@ -330,6 +348,30 @@ def wait_until(condition, seconds: float = 5, step: float = 0.005) -> float:
             raise AssertionError(f"still not so after {seconds} s")
         time.sleep(step)
     return time.monotonic() - begin
+
+
+def _is_up(ipr, interface) -> bool:
+    (link,) = ipr.get_links(*ipr.link_lookup(ifname=interface))
+    return link.get("state") == "up" and link.get_attr("IFLA_OPERSTATE") == "UP"
+
+
+def _forwards(ipr, port) -> bool:
+    (link,) = ipr.get_links(*ipr.link_lookup(ifname=port))
+    state = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_STATE")
+    return state == BRIDGE_FORWARDS
+
+
+def read_interface(namespace: Namespace, name: str = "eth0"):
+    """The interface as our own code reads it."""
+
+    def read():
+        kernel = Kernel()
+        try:
+            return kernel.interface(name)
+        finally:
+            kernel.close()
+
+    return namespace.call(read)
 
 
 def _addresses(ipr, interface):
