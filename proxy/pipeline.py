@@ -150,7 +150,11 @@ class Pipeline:
         self.decide(x, variants)
 
     async def _ask_elsewhere(self, x: Exchange, found: Awaitable[Sequence[StoredResponse]], asking: Asking) -> None:
-        variants = await found
+        try:
+            variants = await found
+        except Exception:
+            log.exception("another tier could not be asked")
+            variants = ()
         if not asking.gone:
             x.producer = None
             self.decide(x, variants)
@@ -272,7 +276,13 @@ class Pipeline:
     async def _purge_all(
         self, x: Exchange, at: bytes, count: int, elsewhere: Callable[[bytes], Awaitable[int]], asking: Asking
     ) -> None:
-        count += await elsewhere(at)
+        try:
+            count += await elsewhere(at)
+        except Exception:
+            log.exception("a purge did not reach all workers")
+            if not asking.gone:
+                self.answers.fail(x, Failure(errors.INTERNAL, "not purged everywhere"))
+            return
         if not asking.gone:
             self._purged(x, count)
 

@@ -251,6 +251,10 @@ class Request:
         connection = None if self._fresh else upstreams.take(origin)
         if connection is None:
             upstreams.connect(origin, pool.spec.timeouts.connect, self)
+        elif type(self._head) is bytes:  # as in `_send`, without a call
+            self.connection = connection
+            connection.bound = self.bound
+            connection.ask(self, self._head, self._body, pool.spec.timeouts, self._whole)
         else:
             self._send(connection)
 

@@ -129,7 +129,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self.deadline = home.now() + STEP
         self.limit = self.whole = inf
         self._timeouts: Timeouts | None = None
-        self._buffer = b""
+        self._buffer = bytearray()  # a response head that is not all here yet
         self._remaining = 0
         self._keep = True
         self.ended = False
@@ -311,9 +311,14 @@ class UpstreamConnection(Sender, asyncio.Protocol):
 
     def _head_received(self, data: bytes) -> None:
         """Heads are taken off the front one by one: interim ones first, then the final one with what follows it."""
-        if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
+        buffer = self._buffer
+        if buffer:  # a head that dribbles in: only what is new is searched and copied
+            seen = max(0, len(buffer) - 3)
+            buffer += data
+            if buffer.find(HEAD_END, seen) < 0 and len(buffer) <= self.home.limits.response_head:
+                return
+            data = bytes(buffer)
+            buffer.clear()
         call = self.call
         while self.state is _HEAD and call is not None:
             end = data.find(HEAD_END)
@@ -321,7 +326,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
                 if len(data) > self.home.limits.response_head:
                     self._fail(Failure(errors.RESPONSE_HEAD_TOO_LARGE, f"{len(data)} bytes without an end"))
                 else:
-                    self._buffer = data
+                    buffer += data
                 return
             raw = data[: end + 4] if len(data) > end + 4 else data
             data = data[end + 4 :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from math import inf
 
 import pytest
@@ -640,3 +641,21 @@ def test_equal_heads_are_judged_once_but_never_across_methods(home):
     connection.data_received(raw + b"cd")
     assert (get.body, head.body, again.body) == (b"ab", b"", b"cd")
     assert again.head is get.head
+
+
+def test_a_head_that_dribbles_in_costs_work_in_proportion_to_its_length():
+    """Hardening L2: twice the bytes may not cost four times the work."""
+
+    def take(filler):
+        head = b"HTTP/1.1 200 OK\r\nX-Filler: " + b"a" * filler + b"\r\nContent-Length: 0\r\n\r\n"
+        connection, call = asked(Home())
+        begun = time.process_time()
+        for byte in head:
+            connection.data_received(bytes((byte,)))
+        took = time.process_time() - begun
+        assert call.ended == 1
+        return took
+
+    take(1000)  # warm
+    least = min(take(25_000) for _ in range(3))
+    assert min(take(100_000) for _ in range(3)) < 3 * 4 * least
