@@ -41,7 +41,7 @@ class State:
 def load(path: Path) -> State:
     """The state that an earlier run left, or an empty one."""
     state = State(path)
-    with suppress(OSError, ValueError, AttributeError):
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
         content = json.loads(_read(path))
         for name in ("addresses", "links"):
             if _is_texts(value := content.get(name)):
