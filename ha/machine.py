@@ -490,9 +490,7 @@ class VirtualRouter:
 
     def _is_wanted(self, node: str, theirs: Rank, word: PeerWord | None, now: MonoTime) -> bool:
         """Whether this node should take the address from that Active: being better alone is no reason."""
-        if theirs >= self._rank() or self.health.fitness is not Fitness.SERVING:
-            return False
-        if now < max(self.wanted_from, self.barred_until):
+        if theirs >= self._rank() or now < max(self.wanted_from, self.barred_until):
             return False
         if self._is_healthier(node, theirs.priority, word):
             return True
@@ -501,9 +499,12 @@ class VirtualRouter:
         return now >= self.serving_since + self.config.preempt_delay
 
     def _is_healthier(self, name: str, priority: int, word: PeerWord | None) -> bool:
-        """Evidence: by its own word, or as far below its configured priority as we are not below ours."""
-        if word is not None and word.fitness is not Fitness.SERVING:
-            return True
+        """Evidence: it can do less by its own word, or lost more of its configured priority than we did."""
+        ours = self.health.fitness
+        if word is not None and word.fitness is not ours:
+            return word.fitness < ours
+        if ours is not Fitness.SERVING:
+            return ours is Fitness.LISTENING and word is None and priority == UNFIT_PRIORITY
         node = self._node(name)
         if node is None or node.priority is None:
             return False
@@ -874,7 +875,7 @@ class VirtualRouter:
             self._win_split(now)
         if self.state is not State.ACTIVE:
             return
-        asked = word.to == self.config.node and word.fitness is Fitness.SERVING
+        asked = word.to == self.config.node and word.fitness >= max(self.health.fitness, Fitness.LISTENING)
         if asked and word.say is Say.READY and rank(word.priority, word.source) > self._rank():
             if self.health.fitness is not Fitness.SERVING or self._is_degraded():
                 self._note_own_fault(now)

@@ -216,8 +216,7 @@ class Lan:
             self._execute(node, step.router, step.command)
         if node.router.state is not before:
             self.moves.append((self.now, node.name, node.router.state))
-        for one in node.routers:
-            assert one.deadline is None or one.deadline >= self.now, "property 4: no deadline in the past"
+        assert router.deadline is None or router.deadline >= self.now, "property 4: no deadline in the past"
 
     def _execute(self, node, router, command):
         match command:
