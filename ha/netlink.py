@@ -22,6 +22,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, ifaddrmsg
 
+from ha import raw
 from ha.events import Family, Vip
 from ha.raw import Interface
 from ha.rtnl import Assigned, Kernel
@@ -68,6 +69,7 @@ class Netlink:
         self._lifetimes: dict[Vip, int] = {}
         self._requests: dict[tuple[str, Vip], bytes] = {}
         self._unexpected: set[Vip] = set()
+        self._focused = -1  # the index of the interface that the watch hears of; 0: of new ones
         self.interface = self._read()
 
     def close(self) -> None:
@@ -173,21 +175,32 @@ class Netlink:
     # ---- watching ----------------------------------------------------------------------------------------------------
 
     async def watch(self, callback: Callable[[Change], None]) -> None:
-        """Tells changes until it is cancelled, first those since the last look. The kernel's word is re-read each time,
-        so that a lost message loses nothing.
+        """Tells changes until it is cancelled, first those since the last look.
+
+        What the kernel has is read anew each time, so that a lost message loses nothing; what concerns other interfaces
+        is not even heard, for a machine that starts a hundred containers would keep this loop busy with it.
         """
         while True:
             async with AsyncIPRoute() as kernel:
                 try:
                     await kernel.bind(groups=_GROUPS)
-                    self.look(callback)
+                    self._focused = -1
+                    self._follow(kernel, callback)
                     while True:
                         batch = [self._concerns_us(message) async for message in kernel.get()]
                         if any(batch):
-                            self.look(callback)
+                            self._follow(kernel, callback)
                 except (OSError, NetlinkError):  # messages lost (ENOBUFS), or the socket
                     self.look(callback)
             await asyncio.sleep(_REOPEN)
+
+    def _follow(self, kernel: AsyncIPRoute, callback: Callable[[Change], None]) -> None:
+        """Looks, and again if it was another interface that the kernel told of until now."""
+        self.look(callback)
+        while self._focused != (index := self.interface.index if self.interface is not None else 0):
+            raw.attach(kernel, raw.messages_about(index))
+            self._focused = index
+            self.look(callback)
 
     def _concerns_us(self, message: Any) -> bool:
         """Whether something may have changed; our own refreshes come by here four times a lifetime."""

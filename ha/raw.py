@@ -12,7 +12,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from ha.events import Address, Family, Vip
 
@@ -28,12 +28,13 @@ SO_TIMESTAMPNS_NEW: Final = 64
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO, _IP_MULTICAST_ALL = 10, 2, 49
 _IPV6_MULTICAST_ALL: Final = 29
 _NETWORK_CONTROL: Final = 0xC0  # the class of routing protocols, as every other VRRP speaker sends it
+_NEW_LINK: Final = 16  # RTM_NEWLINK
 _METER: Final = 32 * 2**10  # bytes, the kernel doubles them: about 80 packets
 _PRIORITY: Final = 6  # queueing disciplines send it before the answers of the proxy; 7 would need NET_ADMIN
 _NET_OFFSET: Final = 0xFFF00000  # SKF_NET_OFF: counted from the network header, wherever the socket's data begins
 
 # Classic BPF, linux/filter.h.
-_LOAD_WORD, _LOAD_BYTE = 0x20, 0x30
+_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
 _LOAD_BYTE_AT_X, _LOAD_HEADER_LENGTH = 0x50, 0xB1
 _AND, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x54, 0x15, 0x35, 0x06
 _PASS: Final = (_RETURN, 0, 0, 0xFFFF)
@@ -207,7 +208,13 @@ def _join(receiver: socket.socket, interface: str, family: Family) -> None:
         receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
 
 
-def attach(one: socket.socket, program: list[Instruction]) -> None:
+class Attachable(Protocol):
+    """A socket, or what hands its options on to one."""
+
+    def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
+
+
+def attach(one: Attachable, program: list[Instruction]) -> None:
     """The kernel drops for this socket what `program` says."""
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
     one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(code)))
@@ -255,6 +262,17 @@ def claims_of(family: Family, addresses: list[Address]) -> list[Instruction]:
         ]
         wanted = [int(address) & 0xFFFFFFFF for address in addresses]
     return [*start, *(one for word in wanted for one in ((_IF_EQUAL, 0, 1, word), _PASS)), _DROP]
+
+
+def messages_about(index: int) -> list[Instruction]:
+    """Passes netlink messages about the links and addresses of one interface; with index 0 those about new links.
+
+    Both kinds have the index at the same place, in the order of this machine's bytes.
+    """
+    if index:
+        wanted = int.from_bytes(struct.pack("=I", index))
+        return [(_LOAD_WORD, 0, 0, 20), (_IF_EQUAL, 0, 1, wanted), _PASS, _DROP]
+    return [(_LOAD_HALF, 0, 0, 4), (_IF_EQUAL, 0, 1, int.from_bytes(struct.pack("=H", _NEW_LINK))), _PASS, _DROP]
 
 
 def _load_message(family: Family, offset: int) -> list[Instruction]:

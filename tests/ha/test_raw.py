@@ -37,6 +37,8 @@ def run(program, data, header=b""):
         match code:
             case 0x20:
                 accumulator = load(operand, 4)
+            case 0x28:
+                accumulator = load(operand, 2)
             case 0x30:
                 accumulator = load(operand, 1)
             case 0x50:
@@ -136,6 +138,14 @@ def test_of_neighbour_discovery_only_advertisements_are_claims(kind):
     packet = bytearray(header6(255) + bytes([kind, 0, 0, 0, 0, 0, 0, 0]) + target.packed)
     packet[6] = 58
     assert passes(raw.claims_of(Family.IPV6, [target]), bytes(packet)) == (kind == 136)
+
+
+@given(st.integers(1, 2**31 - 1), st.integers(1, 2**31 - 1), st.sampled_from([16, 17, 20, 21]))
+def test_of_netlink_messages_only_those_about_one_interface_pass(index, other, kind):
+    for about in (index, other):
+        message = struct.pack("=IHHIIBBHI", 32, kind, 0, 0, 0, 0, 0, 0, about)
+        assert passes(raw.messages_about(index), message) == (about == index)
+        assert passes(raw.messages_about(0), message) == (kind == 16)
 
 
 def test_the_sources_of_advertisements_are_the_first_ipv4_and_the_link_local_address():

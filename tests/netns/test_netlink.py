@@ -399,6 +399,55 @@ def test_a_watch_that_lost_messages_still_tells_what_is_other(lab):
     lab["a"].run_async(scenario())
 
 
+def test_what_happens_to_other_interfaces_is_not_even_heard(lab):
+    """A burst of it would hold the loop, and with it the advertisements."""
+    heard = []
+
+    class Hearing(Netlink):
+        def _concerns_us(self, message):
+            heard.append(message)
+            return super()._concerns_us(message)
+
+    async def scenario():
+        node, watch = Hearing("eth0"), Watch()
+        node.prepare([VIP], 60)
+        task = asyncio.create_task(node.watch(watch))
+        await asyncio.sleep(0.05)
+        churn = "".join(f"link add v{i} type veth peer w{i}\naddr add 10.9.9.{i}/32 dev v{i}\n" for i in range(1, 50))
+        lab["a"].run("ip", "-batch", "-", input=churn)
+        await watch.silence()
+        assert heard == []
+        lab["a"].run("ip", "addr", "add", str(VIP), "dev", "eth0")
+        assert await watch.next() == [AddressChanged(VIP, present=True)]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        node.close()
+
+    lab["a"].run_async(scenario())
+
+
+def test_an_interface_that_did_not_exist_is_found_when_it_comes(lab):
+    async def scenario():
+        node, watch = Netlink("late"), Watch()
+        node.prepare([VIP], 60)
+        task = asyncio.create_task(node.watch(watch))
+        await asyncio.sleep(0.05)
+        lab["a"].run("ip", "link", "add", "late", "type", "veth", "peer", "name", "other")
+        (change, *_) = await watch.next()
+        assert change.interface.name == "late"
+        lab["a"].run("ip", "link", "set", "other", "up")
+        lab["a"].run("ip", "link", "set", "late", "up")
+        while not node.interface.up:
+            await watch.next()
+        node.add(VIP, 60)
+        assert node.holds(VIP)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        node.close()
+
+    lab["a"].run_async(scenario())
+
+
 # ---- settings --------------------------------------------------------------------------------------------------------
 
 
