@@ -12,9 +12,12 @@ import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from ha.events import Address, Family, Vip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Instruction: TypeAlias = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
@@ -157,7 +160,7 @@ def open_receiver(interface: str, family: Family, program: list[Instruction], *,
 
 
 def open_meter(interface: str, family: Family, program: list[Instruction]) -> socket.socket:
-    """A socket that is only there to count what `program` lets through: it has little room. Raises OSError."""
+    """A receiver that is there to count more than to be read: it has little room. Raises OSError."""
     meter = open_receiver(interface, family, program, group=False)
     meter.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _METER)
     level, option = (
@@ -222,8 +225,33 @@ def attach(one: Attachable, program: list[Instruction]) -> None:
 
 def adverts_of(family: Family, version: int, vrid: int, min_ttl: int) -> list[Instruction]:
     """Passes what has at least this TTL, and the version of VRRP and the VRID."""
+    return [*_unless_right(family, version, vrid, min_ttl), _PASS]
+
+
+def adverts_from(
+    nodes: Iterable[Address], family: Family, version: int, vrid: int, min_ttl: int
+) -> tuple[list[Instruction], list[Instruction]]:
+    """Two programs that share what `adverts_of` passes: what comes from one of the nodes, and the rest."""
+    right = _unless_right(family, version, vrid, min_ttl)
+    from_nodes = [one for node in nodes for one in _if_source(node, _PASS)]
+    from_others = [one for node in nodes for one in _if_source(node, _DROP)]
+    return [*right, *from_nodes, _DROP], [*right, *from_others, _PASS]
+
+
+def _unless_right(family: Family, version: int, vrid: int, min_ttl: int) -> list[Instruction]:
     checks = _checks(family, version, vrid, min_ttl)
-    return [*(one for load, test, operand in checks for one in (*load, (test, 1, 0, operand), _DROP)), _PASS]
+    return [one for load, test, operand in checks for one in (*load, (test, 1, 0, operand), _DROP)]
+
+
+def _if_source(node: Address, verdict: Instruction) -> list[Instruction]:
+    """The verdict for what comes from this node; for the rest the program goes on behind it."""
+    start = 12 if node.version == 4 else 8
+    words = [int.from_bytes(node.packed[at : at + 4]) for at in range(0, len(node.packed), 4)]
+    block: list[Instruction] = []
+    for place, word in enumerate(words):
+        to_the_end = 2 * (len(words) - place) - 1  # the tests that are left, and the verdict
+        block += [(_LOAD_WORD, 0, 0, _NET_OFFSET + start + 4 * place), (_IF_EQUAL, 0, to_the_end, word)]
+    return [*block, verdict]
 
 
 def rejects_of(family: Family, version: int, vrid: int, min_ttl: int) -> dict[str, list[Instruction]]:

@@ -66,12 +66,14 @@ class Wire:
         *,
         version: int = 3,
         unicast: Sequence[Address] = (),
+        nodes: Sequence[Address] = (),
         min_ttl: int = 255,
         source: Address | None = None,
         virtual: Interface | None = None,
     ) -> None:
         """Everything is open. `unicast`: the nodes, instead of the group; `virtual`: the macvlan of a virtual MAC.
 
+        `nodes`: what others send is kept apart, in `strangers`; none: it is all in `receive`.
         Raises OSError; also (EADDRNOTAVAIL) if the interface has no address of this family to send from.
         """
         sender = source or (interface.primary_address if family == Family.IPV4 else interface.link_local)
@@ -91,12 +93,15 @@ class Wire:
         self._filtered: Counter[str] = Counter()
         with ExitStack() as opened:
             open_with = partial(_entered, opened)
-            program = raw.adverts_of(family, version, vrid, min_ttl)
+            program, strange = raw.adverts_of(family, version, vrid, min_ttl), None
+            if nodes:
+                program, strange = raw.adverts_from(nodes, family, version, vrid, min_ttl)
             # The meters first: what comes between the two is counted twice rather than not at all.
             self._meters = {
                 name: open_with(raw.open_meter(interface.name, family, rejected))
                 for name, rejected in raw.rejects_of(family, version, vrid, min_ttl).items()
             }
+            self._strangers = open_with(raw.open_meter(interface.name, family, strange)) if strange else None
             self._receiver = open_with(raw.open_receiver(interface.name, family, program, group=not unicast))
             self._sender = open_with(raw.open_sender(interface.name, str(sender)))
             self._frames = open_with(raw.open_frames(self._announcer.name))
@@ -157,11 +162,26 @@ class Wire:
         """What has come, oldest first, at most 64 of them; there may be more when it is as many."""
         self._read_meters()
         begun = time.monotonic()
+        packets = self._read(self._receiver, begun)
+        if len(packets) < BATCH:
+            self._drained = begun
+        return packets
+
+    def strangers(self) -> list[Received]:
+        """What came from no node and passes the kernel's checks, at most 64: to be asked every second or so.
+
+        They have a socket of their own, with little room: a flood of them costs nothing, and displaces no node's words.
+        """
+        if self._strangers is None:
+            return []
+        return self._read(self._strangers, time.monotonic())
+
+    def _read(self, receiver: socket.socket, begun: float) -> list[Received]:
         to_monotonic = begun - time.time()  # the kernel stamps packets with the wall clock
-        packets = []
+        packets: list[Received] = []
         for _ in range(BATCH):
             try:
-                data, ancillary, _, sender = self._receiver.recvmsg(2048, 256)
+                data, ancillary, _, sender = receiver.recvmsg(2048, 256)
             except BlockingIOError:
                 break
             except OSError as error:  # the interface went away: netlink tells
@@ -170,22 +190,21 @@ class Wire:
             # Nothing that was there when the socket was last empty can still come, whatever the wall clock did since.
             at = MonoTime(min(max(_stamp(ancillary, begun, to_monotonic), self._drained), begun))
             packets.append(Received(self._datagram(data, ancillary, sender[0]), at))
-        else:
-            return packets
-        self._drained = begun
         return packets
 
     def _datagram(self, data: bytes, ancillary: list[tuple[int, int, bytes]], sender: str) -> Datagram | Dropped:
         return parse_ipv4(data) if self.family == Family.IPV4 else parse_ipv6(data, ancillary, sender)
 
     def drops(self) -> Counter[str]:
-        """What never came out of `receive`, by the reason: `ttl`, `version`, `vrid`, `overflow`.
+        """What never came out of `receive`, by the reason: `ttl`, `version`, `vrid`, `overflow`, `stranger-overflow`.
 
         To be asked every second or so, then a flood of one kind is not counted as another.
         """
         self._read_meters()
         found = Counter({name: n + raw.overflow(self._meters[name]) for name, n in self._filtered.items()})
         found["overflow"] += raw.overflow(self._receiver)
+        if self._strangers is not None:
+            found["stranger-overflow"] = raw.overflow(self._strangers)
         return found
 
     def _read_meters(self) -> None:

@@ -114,6 +114,20 @@ def test_each_packet_passes_the_filter_or_is_counted_once_by_its_first_fault(
     assert counted == ([fault] if fault in {"ttl", "version", "vrid"} else [])
 
 
+@given(st.sampled_from(Family), octet, st.data())
+def test_what_passes_comes_from_a_node_or_from_a_stranger_never_both(family, ttl, data):
+    addresses = st.ip_addresses(v=int(family))
+    nodes = data.draw(st.lists(addresses, min_size=1, max_size=5))
+    source = data.draw(st.one_of(st.sampled_from(nodes), addresses))
+    if family == Family.IPV4:
+        packet, header = header4(ttl)[:12] + source.packed + bytes(4) + b"\x31\x33", b""
+    else:
+        packet, header = b"\x31\x33", header6(ttl)[:8] + source.packed + bytes(16)
+    ours, others = raw.adverts_from(nodes, family, 3, 51, 255)
+    assert passes(ours, packet, header) == (ttl == 255 and source in nodes)
+    assert passes(others, packet, header) == (ttl == 255 and source not in nodes)
+
+
 @given(st.lists(st.ip_addresses(v=4), min_size=1, max_size=60), st.ip_addresses(v=4), st.data())
 def test_claims_by_arp_pass_for_the_addresses_and_for_no_others(wanted, other, data):
     sender = data.draw(st.one_of(st.sampled_from(wanted), st.just(other)))

@@ -207,6 +207,32 @@ def test_packets_that_the_socket_has_no_room_for_are_counted(lab, wires):
     assert theirs.drops()["overflow"] == 5000 - read > 0
 
 
+@FAMILIES
+def test_what_strangers_send_is_kept_apart_from_what_nodes_say(lab, wires, family):
+    """A4: their flood displaces no node's advertisement, and is there to be shouted about."""
+    source = address_of if family == Family.IPV4 else link_local_of
+    theirs = wires("b", family, nodes=[source("a"), source("origin")])
+    node, stranger = wires("a", family), wires("client", family)
+    forged = stranger.prepare(advert(family, priority=255), [255])[255]
+    for _ in range(5000):
+        stranger.send(forged)
+    assert node.send(node.prepare(advert(family), [150])[150]) == 0
+    (received,) = arrive(theirs)
+    assert received.datagram.source == source("a")
+    strange = theirs.strangers()
+    assert strange
+    assert {one.datagram.source for one in strange} == {source("client")}
+    assert theirs.drops()["stranger-overflow"] > 4000
+    assert theirs.drops()["overflow"] == 0
+
+
+def test_without_nodes_all_are_heard_and_none_is_strange(wires):
+    theirs, ours = wires("b"), wires("client")
+    ours.send(ours.prepare(advert(), [150])[150])
+    assert len(arrive(theirs)) == 1
+    assert theirs.strangers() == []
+
+
 def test_padding_of_a_short_frame_is_no_part_of_the_packet(lab, wires):
     """W5: cards pad to 60 bytes; a veth does not, so it is done by hand."""
     theirs = wires("b")
