@@ -21,7 +21,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ha import liveness, privileges
+from ha import liveness, privileges, rtnl
 from ha.liveness import Watched
 
 if TYPE_CHECKING:
@@ -61,10 +61,18 @@ class Seen(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """One look at something tracked; the number tells it from the one before, for equal looks in a row count."""
+
+    seen: Seen
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     workers: tuple[Worker, ...] = ()
-    origins: Mapping[str, Seen] = field(default_factory=dict)  # by site
-    tracks: Mapping[str, Seen] = field(default_factory=dict)  # by name: the last single look
+    origins: Mapping[str, Seen] = field(default_factory=dict)  # by site, as last known
+    tracks: Mapping[str, Look] = field(default_factory=dict)  # by name
 
     @property
     def serving(self) -> int:
@@ -127,7 +135,7 @@ class Observer:
         self._sites = {site.name: site.health is not None for site in config.site if site.upstream}
         self._tracks, self._base = config.ha.track, base
         self._show(origins={name: self.evidence.origins.get(name, Seen.UNKNOWN) for name in self._sites})
-        self._show(tracks={one.name: self.evidence.tracks.get(one.name, Seen.UNKNOWN) for one in self._tracks})
+        self._show(tracks={one.name: self.evidence.tracks.get(one.name, Look(Seen.UNKNOWN)) for one in self._tracks})
         if self._asking is None:
             self._asking = threading.Thread(target=self._ask, name="asking", daemon=True)
             self._asking.start()
@@ -211,11 +219,15 @@ class Observer:
             self._stopped.wait(min(_EVERY, *(track.every for track in self._tracks), _ORIGINS_EVERY))
 
     def _show_origins(self, origins: Mapping[str, Seen]) -> None:
-        self._show(origins={name: origins.get(name, Seen.UNKNOWN) for name in self._sites})
+        """What is not known now is as it was: admin may be starting, and the origins are no worse for it."""
+        known = {name: seen for name, seen in origins.items() if seen is not Seen.UNKNOWN}
+        before = self.evidence.origins
+        self._show(origins={name: known.get(name, before.get(name, Seen.UNKNOWN)) for name in self._sites})
 
     def _show_track(self, name: str, seen: Seen) -> None:
         if any(track.name == name for track in self._tracks):
-            self._show(tracks={**self.evidence.tracks, name: seen})
+            number = self.evidence.tracks[name].number + 1
+            self._show(tracks={**self.evidence.tracks, name: Look(seen, number)})
 
     def _look(self, track: Track) -> None:
         if track.interface:
@@ -283,9 +295,14 @@ def judge_origins(status: object, sites: Mapping[str, bool]) -> dict[str, Seen]:
 
 def look_at_interface(name: str) -> Seen:
     try:
-        return Seen.GOOD if Path(f"/sys/class/net/{name}/carrier").read_text().strip() == "1" else Seen.BAD
-    except OSError:  # there is none, or it is switched off
+        kernel = rtnl.Kernel()
+        try:
+            interface = kernel.interface(name)
+        finally:
+            kernel.close()
+    except OSError:
         return Seen.BAD
+    return Seen.GOOD if interface is not None and interface.up else Seen.BAD
 
 
 def look_at_file(path: Path) -> Seen:

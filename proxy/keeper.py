@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from ha import orders
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Keeper(Process):
+    runtime: Path = Path()
     executor: orders.Executor = field(default_factory=orders.Executor)
     standings: tuple[orders.Standing, ...] = ()
     will: orders.Will = field(default_factory=orders.Will)
@@ -111,7 +113,7 @@ class Keeper(Process):
         ]
 
     def _command(self, control: int, shared: int) -> list[str]:
-        words = [f"--control={control}", f"--shared={shared}", f"--pages={region.PAGES}"]
+        words = [f"--control={control}", f"--shared={shared}", f"--pages={region.PAGES}", f"--runtime={self.runtime}"]
         if self.identity is not None and self.identity.owner is not None:
             uid, gid = self.identity.owner
             words += [f"--uid={uid}", f"--gid={gid}"]

@@ -200,7 +200,7 @@ class Supervisor:
                 self._processes[name] = Process(name, index, service)
                 self._start(self._processes[name])
         if self._accepted.config.ha is not None and "ha" not in self._processes:
-            self._processes["ha"] = Keeper("ha", sockets.HA, "")
+            self._processes["ha"] = Keeper("ha", sockets.HA, "", runtime=self._folder.path)
             self._start(self._processes["ha"])
 
     def _initialise_page(self, index: int) -> None:

@@ -179,10 +179,10 @@ def test_tracked_things_are_looked_at(tmp_path):
     async def scenario(lab):
         (tmp_path / "there").touch()
         lab.observe(CONFIG.format(workers=1, extra=extra))
-        await lab.until(lambda found: found.tracks.get("file") is Seen.GOOD)
-        await lab.until(lambda found: found.tracks.get("false") is Seen.BAD)
+        await lab.until(lambda found: found.tracks["file"].seen is Seen.GOOD)
+        await lab.until(lambda found: found.tracks["false"].seen is Seen.BAD and found.tracks["false"].number > 2)
         (tmp_path / "there").write_text("1\n")
-        await lab.until(lambda found: found.tracks.get("file") is Seen.BAD)
+        await lab.until(lambda found: found.tracks["file"].seen is Seen.BAD)
         assert lab.observer.evidence.origins == {"shop": Seen.UNKNOWN}
 
     run(tmp_path, scenario)

@@ -1,0 +1,262 @@
+"""A pair of real `tandem run` instances in the namespaces of a lab, an origin behind them, and a client that counts.
+
+The client opens a connection for each request, at a fixed pace, with little patience: what it saw is a timeline of
+answers and failures, from which outages are read in milliseconds.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.kit.netns import VIP, Lab, address_of, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = "0123456789abcdef0123456789abcdef\n"
+
+ORIGIN = """
+import http.server
+class Origin(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = b"from the origin"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store" if "live" in self.path else "max-age=600")
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Origin).serve_forever()
+"""
+
+
+def config(*, interval="100ms", workers=1, health='{ path = "/health", every = "200ms" }', ha="", extra="", vip=None):
+    return f"""
+[[site]]
+name = "shop"
+listen = ":80"
+upstream = "{address_of("origin")}:8080"
+health = {health}
+[process]
+workers = {workers}
+user = "root"
+drain = "2s"
+{extra}
+[ha]
+vip = {json.dumps(vip or [str(VIP)])}
+vrid = 51
+secret = {{ file = "ha.key" }}
+interval = "{interval}"
+{ha}
+[ha.nodes]
+a = "{address_of("a")}"
+b = "{address_of("b")}"
+"""
+
+
+class Instance:
+    """`tandem run` on one host of the lab."""
+
+    def __init__(self, lab: Lab, host: str, folder: Path, text: str) -> None:
+        self.lab, self.host = lab, host
+        self.namespace = lab[host]
+        self.folder = folder / host
+        self.folder.mkdir(exist_ok=True)
+        self.runtime = self.folder / "runtime"
+        self.write(text)
+        key = self.folder / "ha.key"
+        key.write_text(SECRET)
+        key.chmod(0o600)
+        self.start()
+
+    def write(self, text: str) -> None:
+        (self.folder / "tandem.toml").write_text(text)
+
+    def start(self) -> None:
+        with (self.folder / "said").open("ab") as said:
+            self.process = self.namespace.popen(
+                [sys.executable, "-P", "-m", "proxy", *self._run()],
+                cwd=self.folder,
+                stdout=said,
+                stderr=said,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    def _run(self) -> list[str]:
+        return ["run", "-c", str(self.folder / "tandem.toml"), "--runtime", str(self.runtime)]
+
+    def said(self) -> str:
+        return (self.folder / "said").read_text(errors="replace")
+
+    def state(self) -> dict:
+        try:
+            return json.loads((self.runtime / "state.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def pid(self, name: str) -> int:
+        return next((one["pid"] for one in self.state().get("processes", ()) if one["name"] == name), 0)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        os.kill(self.pid(name), number)
+
+    def stop(self, limit: float = 20) -> int:
+        self.process.terminate()
+        return self.process.wait(limit)
+
+    def routers(self) -> list[dict]:
+        return self.state().get("ha", {}).get("routers", [])
+
+    def states(self) -> set[str]:
+        return {one["state"] for one in self.routers()}
+
+    def ask(self, command: str, **more) -> dict:
+        """What `ha` answers on its socket."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(30)
+            sock.connect(str(self.runtime / "ha.sock"))
+            sock.sendall(json.dumps({"command": command, **more}).encode() + b"\n")
+            return json.loads(sock.makefile().read())
+
+    def holds(self, vip=VIP) -> bool:
+        return self.namespace.holds(vip)
+
+    def wait_for(self, state: str, seconds: float = 20) -> float:
+        try:
+            return wait_until(lambda: self.states() == {state}, seconds)
+        except AssertionError as exc:
+            raise AssertionError(f"{self.host} is {self.routers()}, not {state}\n{self.said()}") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    begun: float  # CLOCK_MONOTONIC
+    ended: float
+    fault: str  # "" for an answer
+
+
+class Client:
+    """Requests to the virtual address from the client's namespace, one every `pace` seconds, each on a connection."""
+
+    def __init__(self, lab: Lab, *, address=str(VIP.ip), path="/live", pace=0.01, patience=0.25) -> None:
+        self.tries: list[Try] = []
+        self._address, self._path, self._pace, self._patience = address, path, pace, patience
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        # Sockets belong to the namespace of the thread that makes them: each thread of the client enters it.
+        self._fd = lab["client"].fd
+        self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(4)]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, number: int) -> None:
+        _enter(self._fd)
+        due = time.monotonic() + number * self._pace
+        while not self._stop.is_set():
+            now = time.monotonic()
+            if now < due:
+                self._stop.wait(due - now)
+                continue
+            due = max(due + self._pace * len(self._threads), now)
+            one = self._try()
+            with self._lock:
+                self.tries.append(one)
+
+    def _try(self) -> Try:
+        begun = time.monotonic()
+        fault = ""
+        connection = http.client.HTTPConnection(self._address, 80, timeout=self._patience)
+        try:
+            connection.request("GET", self._path)
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                fault = f"status {response.status}"
+        except (OSError, http.client.HTTPException) as exc:
+            fault = f"{type(exc).__name__}: {exc}"
+        finally:
+            with suppress(OSError):
+                connection.close()
+        return Try(begun, time.monotonic(), fault)
+
+    def since(self, at: float) -> list[Try]:
+        """The requests begun since then, in order."""
+        with self._lock:
+            return sorted((one for one in self.tries if one.begun >= at), key=lambda one: one.begun)
+
+    def failed(self, at: float) -> list[Try]:
+        return [one for one in self.since(at) if one.fault]
+
+    def outage(self, at: float) -> float:
+        """Milliseconds between the last good answer's beginning before the first failure, and the first one after."""
+        tries = self.since(at - 0.1)
+        bad = [one.begun for one in tries if one.fault]
+        if not bad:
+            return 0.0
+        good = [one.begun for one in tries if not one.fault]
+        before = max((moment for moment in good if moment < bad[0]), default=bad[0])
+        after = min((moment for moment in good if moment > bad[-1]), default=time.monotonic())
+        return (after - before) * 1000
+
+    def wait_for_answers(self, count: int = 10, seconds: float = 20) -> None:
+        """So many good answers in a row from now on."""
+        at = time.monotonic()
+
+        def answered():
+            tries = self.since(at)
+            return len(tries) >= count and not any(one.fault for one in tries[-count:])
+
+        wait_until(answered, seconds)
+
+    def close(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def _enter(fd: int) -> None:
+    from tests.kit.netns import CLONE_NEWNET, libc  # noqa: PLC0415 - only threads of the client do this
+
+    if libc.setns(fd, CLONE_NEWNET):
+        raise OSError("setns")
+
+
+class Pair:
+    """Both nodes, the origin, and the client's view."""
+
+    def __init__(self, lab: Lab, folder: Path, text: str | None = None, nodes=("a", "b")) -> None:
+        self.lab, self.folder = lab, folder
+        self.text = text or config()
+        lab["origin"].popen([sys.executable, "-c", ORIGIN])
+        self.nodes = {host: Instance(lab, host, folder, self.text) for host in nodes}
+
+    def __getitem__(self, host: str) -> Instance:
+        return self.nodes[host]
+
+    @property
+    def a(self) -> Instance:
+        return self.nodes["a"]
+
+    @property
+    def b(self) -> Instance:
+        return self.nodes["b"]
+
+    def settle(self, active: str = "a") -> None:
+        """One node is Active, the other Backup."""
+        for host, node in self.nodes.items():
+            node.wait_for("active" if host == active else "backup")
+
+    def holders(self, vip=VIP) -> list[str]:
+        return [host for host, node in self.nodes.items() if node.holds(vip)]
+
+    def said(self) -> str:
+        return "\n".join(f"---- {host}\n{node.said()}" for host, node in self.nodes.items())
