@@ -101,6 +101,7 @@ class Upstreams:
                 and not connection.ended
                 and transport is not None
                 and not transport.is_closing()
+                and not connection.stirs(0)
             ):
                 self.reused += 1
                 return connection
@@ -237,6 +238,8 @@ class Request:
         pool = self._pool
         tried = self._tried
         hired = pool.hire(now, self._session, self._key, tried, random())
+        if hired is None and self._fresh:  # nobody else: the same once more, on a new connection
+            hired = pool.hire(now, self._session, self._key, (), random())
         if hired is None:
             self.receiver.upstream_failed(after or Failure(pool.refusal(now, tried), pool.spec.name))
             return
@@ -346,9 +349,10 @@ class Request:
         if self._answered or not self._may_repeat(failure):
             self.receiver.upstream_failed(failure)
             return
-        if raced:
-            self._fresh = True  # the origin is well: its idle connection had just been closed (RFC 9112 §9.5)
-        elif self.origin is not None:
+        # A kept connection that closed unanswered: its origin is well and was closing it (RFC 9112 §9.5), or is dying and
+        # may yet take a connection that it will not answer. So another origin, but where the session is at this one.
+        self._fresh = self._fresh or raced
+        if self.origin is not None and not (raced and self._session is not None):
             self._tried = (*self._tried, self.origin)
         self._try(failure)
 

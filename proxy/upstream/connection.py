@@ -6,12 +6,14 @@ What is received is handed to the call that owns the connection. Nothing here de
 pool: `upstream/client.py` does.
 
 Invariants: a connection serves one call at a time; it is offered for reuse only when the response is complete, the
-request was sent whole, both sides keep the connection alive, and no byte is left over.
+request was sent whole, both sides keep the connection alive, and no byte is left over; what arrives before a request
+has left is no answer to it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -54,6 +56,11 @@ IDLE, _HEAD, _COUNTED, _CHUNKED, _UNTIL_CLOSE, _RAW, _CLOSED = State
 _LENGTH = Framing.LENGTH
 
 
+def _silence(_: float, /) -> object:
+    """Of a connection whose socket is not known."""
+    return None
+
+
 class Call(Protocol):
     """Who owns the connection while a request is out."""
 
@@ -93,6 +100,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
     """
 
     __slots__ = (
+        "_asked",
         "_body",
         "_buffer",
         "_chunked_out",
@@ -114,6 +122,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         "served",
         "shelf",
         "state",
+        "stirs",
         "whole",
     )
 
@@ -123,6 +132,9 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self.origin = origin
         self.shelf = shelf  # where it waits for its next request, beside its like
         self.call: Call | None = None
+        # What came and has not been read yet: a late byte of the last answer, or the end. Asked before each reuse (RFC
+        # 9112 §9.2), 0.3 µs.
+        self.stirs: Callable[[float], object] = _silence
         self.state = IDLE
         self.bound = False  # to one client, by what it authenticates: never used for another
         self.served = 0  # responses completed here; 0: a fresh connection
@@ -162,6 +174,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self._timeouts = timeouts
         self.state = _HEAD
         self._interim = self._interim_bytes = 0
+        self._asked = head
         self.send(head)
         if body is not None:
             self._sent_whole = False
@@ -258,12 +271,19 @@ class UpstreamConnection(Sender, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # a stream transport: made by create_connection
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            poll = select.poll()
+            poll.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
+            self.stirs = poll.poll
 
     def data_received(self, data: bytes) -> None:
         state = self.state
         call = self.call
         if state is _HEAD:
-            if self._buffer or not self._answered_at_once(data):
+            if self.pending and self.pending[0] is self._asked:  # it still waits for the end of this turn
+                self._fail(Failure(errors.UPSTREAM_CLOSED, "spoke before it was asked"))
+            elif self._buffer or not self._answered_at_once(data):
                 self._head_received(data)
         elif state is _COUNTED:
             assert call is not None

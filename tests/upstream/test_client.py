@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import ssl
 import threading
@@ -175,6 +176,27 @@ def test_bytes_on_an_idle_connection_close_it(bench):
     raw.wait_until(lambda: bench.stack.upstream_counts() == (0, 0))
     bench.origin.otherwise(response(b"good"))
     assert bench.ask().body == b"good"
+
+
+@pytest.mark.rfc("9112", "9.2")
+@pytest.mark.parametrize("late", [response(b"poison"), Close()], ids=["bytes", "end"])
+def test_what_came_unseen_on_an_idle_connection_keeps_it_from_its_next_request(bench, late):
+    """The loop is busy while the late bytes arrive: they must not be the answer to the next request."""
+    go = threading.Event()
+    bench.origin.then(response(b"first"), Stall(until=go), late)
+    bench.ask()
+    hearer = Hearer()
+
+    def next_request():
+        (kept,) = next(iter(bench.stack.upstreams._idle.values()))
+        go.set()
+        assert select.select([kept.transport.get_extra_info("socket").fileno()], [], [], 5)[0]
+        Request(bench.stack.upstreams, bench.pool, hearer, b"POST", HEAD.replace(b"GET", b"POST")).start()
+
+    bench.stack.call(next_request)
+    bench.stack.wait(lambda: hearer.is_over)
+    assert (hearer.body, hearer.failures) == (b"hello", [])
+    assert bench.counts() == (2, 0, 0)
 
 
 def test_an_idle_connection_goes_after_its_time(bench):

@@ -189,6 +189,7 @@ def asked(home, call=None, *, body=None, timeouts=None, whole=inf, connection=No
     connection = connection or home.connect()
     call = call or Hearer()
     connection.ask(call, REQUEST, body, timeouts or Timeouts(), whole)
+    home.turns.turn()  # the request leaves
     return connection, call
 
 
@@ -202,6 +203,22 @@ def finish(connection, exc=None, *, orderly=True):
 @pytest.fixture
 def home():
     return Home()
+
+
+def test_what_arrives_before_the_request_has_left_is_no_answer_to_it(home):
+    connection, call = home.connect(), Hearer()
+    connection.ask(call, REQUEST, None, Timeouts(), inf)
+    connection.data_received(response(b"poison"))
+    assert call.heard == ([], None, b"", 0, "upstream-closed")
+    assert connection.transport.ended
+
+
+def test_an_answer_may_come_while_the_requests_body_is_on_its_way(home):
+    body = Body(10)
+    connection, call = asked(home, body=body)
+    connection.body_data(b"hello")
+    connection.data_received(response(b"enough"))
+    assert (call.body, call.failure) == (b"enough", None)
 
 
 # ---- where a response ends -------------------------------------------------------------------------------------------
