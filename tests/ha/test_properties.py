@@ -105,11 +105,12 @@ def check_converges(names, link, preempt, steps, seed, families=(Family.IPV4,)):
         assert len(lan.active) == 1, lan.moves
         assert lan.active[0] in fit
         assert lan.holding() == lan.active
-        lan.run(2 * DOWN)  # a wish for preemption may still be fulfilled
+        lan.run(2 * DOWN)  # evidence, or a wish for preemption, that came with the repair
+        if any(node.router.wanted_from > lan.now for node in lan.nodes.values()):
+            lan.run(65.0)  # who lost the address again and again does not want it back before
         before = list(lan.moves)
         lan.run(10 * DOWN)
-        late = lan.moves[len(before) :]
-        assert len(late) <= 2 * bool(preempt or late), late  # see the property of rest for what never moves
+        assert lan.moves == before
         assert len(lan.active) == 1
 
 
@@ -253,6 +254,8 @@ def test_property_11_timers_asked_for_too_early_give_the_same_commands(state, ex
         while now < 3.0:
             due = router.deadline
             now = min([due, *rest[:1]])
+            if now >= 3.0:
+                break
             rest = rest[1:] if rest and rest[0] == now else rest
             if now >= router.clock:
                 commands = router.handle(e.TimerFired(), now)
