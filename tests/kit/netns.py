@@ -1,10 +1,10 @@
 """A LAN in network namespaces: one bridge, and per host a namespace with one interface `eth0` on it.
 
 A namespace has no name and no file: one thread lives in it, and it is gone with that thread, its sockets and the
-processes started from it, however a test ends. What is called through `Namespace.call` runs on that thread, so its
-sockets, netlink and /proc/sys/net are the namespace's; so are the processes that `Namespace.popen` starts, and they die
-with the thread. The bridge and the far ends of all cables lie in a namespace of their own, `lan`, where cables are
-cut and frames are dropped without the host's help.
+processes started from it. What is called through `Namespace.call` runs on that thread, so its sockets, netlink and
+/proc/sys/net are the namespace's; so are the processes that `Namespace.popen` starts. Those die with the thread, even
+when this program is killed; closing the lab ends their whole process groups. The bridge and the far ends of all cables
+lie in a namespace of their own, `lan`, where cables are cut and frames are dropped without the host's help.
 """
 
 from __future__ import annotations
