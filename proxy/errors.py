@@ -76,6 +76,7 @@ TLS_ERROR = _row("tls-error", 502, "tls_certificate_error", Source.UPSTREAM, Ret
 NO_UPSTREAM = _row("no-upstream", 503, "destination_unavailable", Source.UPSTREAM)
 UPSTREAM_BUSY = _row("upstream-busy", 503, "connection_limit_reached", Source.UPSTREAM, Retry.ALWAYS)
 UPSTREAM_CLOSED = _row("upstream-closed", 502, "connection_terminated", Source.UPSTREAM, Retry.IF_SAFE)
+STALE_CONNECTION = _row("stale-connection", 502, "connection_terminated", Source.UPSTREAM, Retry.IF_SAFE)
 FIRST_BYTE_TIMEOUT = _row("first-byte-timeout", 504, "http_response_timeout", Source.UPSTREAM)
 RESPONSE_IDLE = _row("response-idle", 504, "http_response_timeout", Source.UPSTREAM)
 WHOLE_TIMEOUT = _row("whole-timeout", 504, "http_response_timeout", Source.UPSTREAM)

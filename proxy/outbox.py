@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 FLUSH = 64 * 2**10  # bytes waiting on one connection that go out at once
 
@@ -21,11 +22,12 @@ FLUSH = 64 * 2**10  # bytes waiting on one connection that go out at once
 class Outbox:
     """The connections of a worker that have something to send."""
 
-    __slots__ = ("_loop", "waiting")
+    __slots__ = ("_loop", "before", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.waiting: list[Sender] = []
+        self.before: list[Callable[[], None]] = []  # called at the end of a turn, before anything leaves
 
     def join(self, sender: Sender) -> None:
         """The sender is flushed at the end of this turn."""
@@ -35,6 +37,8 @@ class Outbox:
         waiting.append(sender)
 
     def flush(self) -> None:
+        for look in self.before:
+            look()
         senders, self.waiting = self.waiting, []
         for sender in senders:
             pending = sender.pending

@@ -60,7 +60,7 @@ def test_a_failed_connect_and_a_lost_answer_are_told_apart():
         "tls-error",
         "upstream-busy",
     }
-    assert [kind.token for kind in ROWS if kind.retry is Retry.IF_SAFE] == ["upstream-closed"]
+    assert [kind.token for kind in ROWS if kind.retry is Retry.IF_SAFE] == ["upstream-closed", "stale-connection"]
 
 
 def test_a_failure_is_a_row_with_what_happened():

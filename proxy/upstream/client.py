@@ -11,6 +11,8 @@ upgraded, unless it cancels, after which it hears nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
 import ssl
 from math import inf
 from random import random
@@ -85,11 +87,14 @@ class Upstreams:
         self._all: set[UpstreamConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._sockets = select.epoll()  # of all connections: who has something unread
+        self._asked: list[UpstreamConnection] = []  # kept connections that were taken in this turn of the loop
+        outbox.before.append(self._look_before_asking)
         self.opened = self.reused = self.retries = 0  # since the worker last took them over into the counters
 
     # ---- connections -------------------------------------------------------------------------------------------------
 
-    def take(self, origin: Origin) -> UpstreamConnection | None:
+    def take(self, origin: Origin, *, sure: bool = False) -> UpstreamConnection | None:
         """A kept connection that is still good, the one used last: its peer is the least likely to have closed it."""
         idle = self._idle.get(origin)
         while idle:
@@ -101,12 +106,28 @@ class Upstreams:
                 and not connection.ended
                 and transport is not None
                 and not transport.is_closing()
-                and not connection.stirs(0)
+                and not (sure and self._stirs(connection))
             ):
                 self.reused += 1
+                self._asked.append(connection)
                 return connection
             connection.close()
         return None
+
+    def _stirs(self, connection: UpstreamConnection) -> bool:
+        return any(number == connection.number for number, _ in self._sockets.poll(0))
+
+    def _look_before_asking(self) -> None:
+        """What a kept connection has to say before its request leaves is a late byte of its last answer, or its end.
+
+        The kernel is asked once for all requests of a turn (for each it would cost 0.5 µs), right before they leave.
+        """
+        asked, self._asked = self._asked, []
+        if asked:
+            stirring = {number for number, _ in self._sockets.poll(0)}
+            for connection in asked:
+                if connection.number in stirring and connection.is_asking:
+                    connection.spoke_early()
 
     def connect(self, origin: Origin, timeout: float, call: Request) -> None:
         """A new connection is made for the call, which hears `connected` or `connect_failed`."""
@@ -142,6 +163,8 @@ class Upstreams:
             raise Failure(errors.CONNECT_ERROR, f"{origin.address}: {problem.strerror or problem}") from problem
         if connection.transport is not None:  # else it is lost already
             self._all.add(connection)
+        if connection.number >= 0 and not self._sockets.closed:
+            self._sockets.register(connection.number, select.EPOLLIN | select.EPOLLRDHUP)
         self.opened += 1
         connection.shelf = self._idle.setdefault(origin, connection.shelf)  # emptied and forgotten meanwhile, perhaps
         return connection
@@ -155,7 +178,10 @@ class Upstreams:
         connection.shelf.append(connection)
 
     def lost(self, connection: UpstreamConnection) -> None:
-        self._all.discard(connection)
+        if connection in self._all:
+            self._all.discard(connection)
+            with contextlib.suppress(OSError, ValueError):  # a closed socket has left by itself
+                self._sockets.unregister(connection.number)
         self.wheel.forget(connection)
         shelf = connection.shelf
         if connection in shelf:
@@ -183,6 +209,9 @@ class Upstreams:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self._sockets.closed:
+            self.outbox.before.remove(self._look_before_asking)
+            self._sockets.close()
 
 
 class Request:
@@ -197,6 +226,7 @@ class Request:
     repeats: int = 0
     bound = False  # it authenticates its connection (Negotiate, NTLM), which then serves nobody else
     _answered = False
+    _avoid: Origin | None = None  # not tried in vain, but another is better
     _fresh = False  # a kept connection has failed: the next try makes its own
     _whole = inf
     _tried: Sequence[Origin] = ()
@@ -237,9 +267,10 @@ class Request:
         now = self._now()
         pool = self._pool
         tried = self._tried
-        hired = pool.hire(now, self._session, self._key, tried, random())
-        if hired is None and self._fresh:  # nobody else: the same once more, on a new connection
-            hired = pool.hire(now, self._session, self._key, (), random())
+        avoid = tried if self._avoid is None else (*tried, self._avoid)
+        hired = pool.hire(now, self._session, self._key, avoid, random())
+        if hired is None and self._avoid is not None:  # nobody else: the same once more, on a new connection
+            hired = pool.hire(now, self._session, self._key, tried, random())
         if hired is None:
             self.receiver.upstream_failed(after or Failure(pool.refusal(now, tried), pool.spec.name))
             return
@@ -251,7 +282,8 @@ class Request:
         self.origin = origin = peer.origin
         if change is not None:
             upstreams.changed(change)
-        connection = None if self._fresh else upstreams.take(origin)
+        # A body is not sent twice, so its connection is looked at before, the others' when all leave (see below).
+        connection = None if self._fresh else upstreams.take(origin, sure=self._body is not None)
         if connection is None:
             upstreams.connect(origin, pool.spec.timeouts.connect, self)
         elif type(self._head) is bytes:  # as in `_send`, without a call
@@ -346,13 +378,20 @@ class Request:
         reused = connection is not None and connection.served > 0
         raced = reused and failure.kind is errors.UPSTREAM_CLOSED
         self._finished(evidence_of(failure.kind, reused=reused))
+        if failure.kind is errors.STALE_CONNECTION and self._body is None:  # nothing has left: it was not tried at all
+            self._upstreams.reused -= 1
+            self._fresh = True
+            self._try()
+            return
         if self._answered or not self._may_repeat(failure):
             self.receiver.upstream_failed(failure)
             return
         # A kept connection that closed unanswered: its origin is well and was closing it (RFC 9112 §9.5), or is dying and
         # may yet take a connection that it will not answer. So another origin, but where the session is at this one.
-        self._fresh = self._fresh or raced
-        if self.origin is not None and not (raced and self._session is not None):
+        if raced:
+            self._fresh = True
+            self._avoid = None if self._session is not None else self.origin
+        elif self.origin is not None:
             self._tried = (*self._tried, self.origin)
         self._try(failure)
 

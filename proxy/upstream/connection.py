@@ -13,7 +13,6 @@ has left is no answer to it.
 from __future__ import annotations
 
 import asyncio
-import select
 from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -54,11 +53,6 @@ class State(IntEnum):
 # Looked at for each event: a global is found faster than a member of a class.
 IDLE, _HEAD, _COUNTED, _CHUNKED, _UNTIL_CLOSE, _RAW, _CLOSED = State
 _LENGTH = Framing.LENGTH
-
-
-def _silence(_: float, /) -> object:
-    """Of a connection whose socket is not known."""
-    return None
 
 
 class Call(Protocol):
@@ -118,11 +112,11 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         "ended",
         "home",
         "limit",
+        "number",
         "origin",
         "served",
         "shelf",
         "state",
-        "stirs",
         "whole",
     )
 
@@ -132,9 +126,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self.origin = origin
         self.shelf = shelf  # where it waits for its next request, beside its like
         self.call: Call | None = None
-        # What came and has not been read yet: a late byte of the last answer, or the end. Asked before each reuse (RFC
-        # 9112 §9.2), 0.3 µs.
-        self.stirs: Callable[[float], object] = _silence
+        self.number = -1  # of its socket
         self.state = IDLE
         self.bound = False  # to one client, by what it authenticates: never used for another
         self.served = 0  # responses completed here; 0: a fresh connection
@@ -273,16 +265,14 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # a stream transport: made by create_connection
         sock = transport.get_extra_info("socket")
         if sock is not None:
-            poll = select.poll()
-            poll.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
-            self.stirs = poll.poll
+            self.number = sock.fileno()
 
     def data_received(self, data: bytes) -> None:
         state = self.state
         call = self.call
         if state is _HEAD:
-            if self.pending and self.pending[0] is self._asked:  # it still waits for the end of this turn
-                self._fail(Failure(errors.UPSTREAM_CLOSED, "spoke before it was asked"))
+            if self.is_asking:
+                self.spoke_early()
             elif self._buffer or not self._answered_at_once(data):
                 self._head_received(data)
         elif state is _COUNTED:
@@ -302,6 +292,16 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             call.upstream_data(data)
         else:  # nobody asked: response splitting or a late answer; this connection is unfit (RFC 9112 §9.2)
             self.close()
+
+    @property
+    def is_asking(self) -> bool:
+        """The request still waits for the end of this turn."""
+        return self.state is _HEAD and bool(self.pending) and self.pending[0] is self._asked
+
+    def spoke_early(self) -> None:
+        """What has come is no answer to what has not left yet (RFC 9112 §9.2)."""
+        self.pending.clear()
+        self._fail(Failure(errors.STALE_CONNECTION, "spoke before it was asked"))
 
     def _last_counted(self, call: Call, data: bytes) -> None:
         if len(data) > self._remaining:

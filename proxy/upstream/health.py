@@ -87,6 +87,7 @@ _NOT_THE_PEER = frozenset(
     {
         errors.NO_UPSTREAM.token,  # never got to a peer
         errors.UPSTREAM_BUSY.token,
+        errors.STALE_CONNECTION.token,  # noticed before anything was asked
         errors.RESPONSE_HEAD_TOO_LARGE.token,  # an answer, only more than we take
         errors.UPGRADE_FAILED.token,
         errors.WHOLE_TIMEOUT.token,  # long, not silent

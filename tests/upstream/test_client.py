@@ -486,3 +486,43 @@ def test_a_connection_that_ends_after_any_byte_leaves_nothing_behind(bench, name
     assert bench.active() == [0]
     raw.wait_until(lambda: bench.stack.upstream_counts() == (0, 0) and not bench.origin.open_links)
     assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 - likewise
+
+
+def test_a_request_with_a_body_is_not_given_to_a_connection_that_has_something_to_say(bench):
+    """Its body would be half gone when the late bytes are noticed, and could not be sent again."""
+    go = threading.Event()
+    bench.origin.then(response(b"first"), Stall(until=go), Close())
+    bench.ask()
+    hearer = Hearer()
+    body = HeldBody(b"all of it")
+
+    def next_request():
+        (kept,) = next(iter(bench.stack.upstreams._idle.values()))
+        go.set()
+        assert select.select([kept.transport.get_extra_info("socket").fileno()], [], [], 5)[0]
+        head = HEAD.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\n")
+        Request(bench.stack.upstreams, bench.pool, hearer, b"POST", head, body).start()
+
+    bench.stack.call(next_request)
+    bench.stack.wait(lambda: hearer.is_over)
+    assert (hearer.body, hearer.failures) == (b"hello", [])
+    assert bench.origin.requests[-1].body == b"all of it"
+
+
+class HeldBody:
+    """A whole request body that can be read once."""
+
+    def __init__(self, content):
+        self.content = content
+        self.length = len(content)
+        self.size = len(content)
+
+    def start(self, sink):
+        content, self.content = self.content, None
+        sink.body_data(content)
+        sink.body_end()
+
+    def pause(self): ...
+    def resume(self): ...
+    def limit(self, most): ...
+    def detach(self): ...

@@ -209,7 +209,7 @@ def test_what_arrives_before_the_request_has_left_is_no_answer_to_it(home):
     connection, call = home.connect(), Hearer()
     connection.ask(call, REQUEST, None, Timeouts(), inf)
     connection.data_received(response(b"poison"))
-    assert call.heard == ([], None, b"", 0, "upstream-closed")
+    assert call.heard == ([], None, b"", 0, "stale-connection")
     assert connection.transport.ended
 
 
