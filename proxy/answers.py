@@ -15,7 +15,7 @@ from proxy import errors
 from proxy.delivery import Delivery
 from proxy.errors import Failure, Source
 from proxy.exchange import NO_BODY, Exchange, FixedAnswer, Outcome, Reusable
-from proxy.http.fields import format_date
+from proxy.http.fields import format_date, parse_content_range
 from proxy.http.forwarding import via_line
 from proxy.http.message import Fields, RequestHead, ResponseHead
 from proxy.http.pages import error_page, reason_phrase
@@ -57,13 +57,14 @@ class Answers:
         fetched: bool = False,
         collapsed: bool = False,
         said: tuple[Line, ...] = (),
+        fwd_status: int | None = None,
     ) -> None:
         """From a stored response, whole or still arriving: full, partial or 304 (RFC 9110 §13, §14).
 
         `fetched`: it has just come or been confirmed; `said`: lines of the confirmation that are for this client alone.
         """
         now = self._now()
-        lines = said + self._answer_lines(x, stored, now, fetched=fetched, collapsed=collapsed)
+        lines = said + self._answer_lines(x, stored, now, fetched=fetched, collapsed=collapsed, fwd_status=fwd_status)
         if fetched and not collapsed and x.outcome is Outcome.MISS:
             answer: conditional.Answer = conditional.Full(stored.head)  # the origin has judged the client's conditions
         else:
@@ -84,7 +85,14 @@ class Answers:
                 assert_never(unreachable)
 
     def _answer_lines(
-        self, x: Exchange, stored: StoredResponse, now: MonoTime, *, fetched: bool, collapsed: bool
+        self,
+        x: Exchange,
+        stored: StoredResponse,
+        now: MonoTime,
+        *,
+        fetched: bool,
+        collapsed: bool,
+        fwd_status: int | None,
     ) -> tuple[Line, ...]:
         """What we add to a stored response: Age unless it was just fetched or validated, Via, Cache-Status."""
         assert x.reason is not None
@@ -96,7 +104,7 @@ class Answers:
                 x.reason,
                 hit=False,
                 ttl=left,
-                fwd_status=304 if confirmed else None,
+                fwd_status=304 if confirmed else fwd_status,
                 stored=not confirmed and not collapsed,
                 collapsed=collapsed,
             )
@@ -126,7 +134,7 @@ class Answers:
             self.close_books(x)
             x.writer.whole(head, body.chunks, body.size)
         else:
-            x.writer.start(head, stored.length)
+            x.writer.start(head, stored.length if head.status != 206 else span_of(head))
             self._deliver(Delivery(self, x, body, flight), flight)
 
     @staticmethod
@@ -148,8 +156,9 @@ class Answers:
         x.status = head.status
         if len(part.ranges) == 1 and not part.tail:
             first, end = part.ranges[0]
+            held = stored.body.start  # of a stored part, the first byte that is here
             x.writer.start(head, part.size)
-            self._deliver(Delivery(self, x, stored.body, flight, first=first, end=end), flight)
+            self._deliver(Delivery(self, x, stored.body, flight, first=first - held, end=end - held), flight)
             return
         chunks: list[bytes] = []
         for opening, (first, end) in zip(part.parts, part.ranges, strict=True):
@@ -269,6 +278,12 @@ def _with(head: ResponseHead, lines: tuple[Line, ...]) -> ResponseHead:
     if b"age" in fields and any(name == b"Age" for name, _ in lines):
         fields = fields.without((b"age",))
     return head.with_fields(fields.plus(*lines))
+
+
+def span_of(head: ResponseHead) -> int | None:
+    """How many bytes a single part has, by its own word."""
+    part = parse_content_range(head.fields.get(b"content-range"))
+    return None if part is None else part.last + 1 - part.first
 
 
 def next_change(stored: StoredResponse, now: MonoTime) -> MonoTime:

@@ -15,16 +15,18 @@ from proxy.delivery import Relay
 from proxy.errors import Failure
 from proxy.exchange import Exchange, Outcome
 from proxy.http.stored import Body
-from proxy.policy import key, reuse, storing, validation
+from proxy.policy import key, parts, reuse, storing, validation
 from proxy.policy.reasons import Reason
 from proxy.relaying import UNSHARED_TIME
 
 if TYPE_CHECKING:
+    from config.units import MonoTime
     from proxy.cache.coalesce import Flight
     from proxy.http.checks import CheckedResponse
     from proxy.http.message import Line, RequestHead, ResponseHead
     from proxy.http.stored import StoredResponse
     from proxy.pipeline import Pipeline
+    from proxy.policy.parts import Fill
     from proxy.upstream.client import Request
 
 
@@ -53,6 +55,9 @@ class Landing:
         for x in flight.waiting_ones():
             x.first_byte = now
             x.upstream = _address(flight.request)
+        if flight.fill is not None and head.status in {206, 416}:
+            self._filled(flight, flight.fill, checked, head, now)
+            return
         if head.status == 304 and flight.stale:
             self._validated(flight, checked, head)
             return
@@ -71,6 +76,56 @@ class Landing:
                 self._slow_clock(pattern)
             self._serve_flight(flight, stored, storing.for_the_asker(head, verdict, pattern.route.rules))
 
+    def _filled(self, flight: Flight, fill: Fill, checked: CheckedResponse, head: ResponseHead, now: MonoTime) -> None:
+        """What a stored part lacks is coming: all who wait get the whole. Else that is asked for (RFC 9111 §3.4)."""
+        pattern, part = flight.pattern, flight.part
+        assert pattern is not None
+        assert pattern.route is not None
+        assert part is not None
+        made = None
+        if checked.content_length == fill.end - fill.first:
+            made = parts.begin_completion(
+                part,
+                fill,
+                head,
+                pattern.route.rules,
+                request=pattern.request,
+                request_time=WallTime(flight.wall),
+                response_time=self._spine.wall(now),
+                received=now,
+            )
+        if made is None:
+            flight.give_up()
+            for x in flight.everybody():
+                x.producer = None
+                self._spine.fly(x, (), listed=False)
+            return
+        flight.outdated = flight.outdated or not validation.may_keep(made.stored)
+        flight.tail = made.tail
+        flight.begin_body(made.stored, pattern.route.rules.max_object)
+        said = validation.for_this_client(head, pattern.route.rules)
+        self._serve_flight(flight, made.stored, said, fwd_status=head.status)
+
+    def part_landed(self, flight: Flight, stored: StoredResponse) -> StoredResponse:
+        """Joined with the part that was there, if they are of one thing (RFC 9111 §3.4)."""
+        pattern = flight.pattern
+        assert pattern is not None
+        assert pattern.route is not None
+        return parts.gathered(self._rival(flight, stored), stored, pattern.route.rules, pattern.request)
+
+    def flight_cut(self, flight: Flight, stored: StoredResponse) -> StoredResponse | None:
+        """A part to be completed later, unless there is something better."""
+        kept = parts.remains(stored, stored.body)
+        old = self._rival(flight, stored)
+        if kept is None or (old is not None and (old.head.status != 206 or old.body.size >= kept.body.size)):
+            return None
+        return kept
+
+    def _rival(self, flight: Flight, stored: StoredResponse) -> StoredResponse | None:
+        """What the store has in the place of this response."""
+        there = self._spine.store.peek(flight.key)
+        return next((one for one in there if one.selecting == stored.selecting), None)
+
     def _slow_clock(self, x: Exchange) -> None:
         """Once for each site: an origin whose clock is behind loses its caching by it."""
         site = x.route.site if x.route is not None else ""
@@ -80,7 +135,9 @@ class Landing:
                 "site %s: the clock of %s is behind, so its responses count as old; see trust_age", site, x.upstream
             )
 
-    def _serve_flight(self, flight: Flight, stored: StoredResponse, said: tuple[Line, ...]) -> None:
+    def _serve_flight(
+        self, flight: Flight, stored: StoredResponse, said: tuple[Line, ...], fwd_status: int | None = None
+    ) -> None:
         """The leader gets what it asked for, all of it (`said`); each waiter is judged anew by what came (hardening:
         re-check before a byte).
         """
@@ -88,7 +145,7 @@ class Landing:
         for x in flight.everybody():
             if x is leader:
                 x.outcome = Outcome.MISS
-                self._spine.answers.from_stored(x, stored, flight, fetched=True, said=said)
+                self._spine.answers.from_stored(x, stored, flight, fetched=True, said=said, fwd_status=fwd_status)
             elif self.may_follow(x, stored):
                 self.follow(x, flight, stored)
             else:
@@ -112,7 +169,8 @@ class Landing:
     def _pass_alone(self, flight: Flight, checked: CheckedResponse, why: Reason) -> None:
         """Not for the store: the leader gets it as it comes, the others ask for themselves, at once."""
         self._spine.flights.over(flight)
-        if checked.head.status != 304 and why is not Reason.NOT_STORED_REQUEST:  # which is no word of the origin's
+        no_word = checked.head.status == 304 or why is Reason.NOT_STORED_REQUEST or _is_ranged(flight.pattern)
+        if not no_word:  # of the origin's on what others will get
             self._spine.flights.remember_unshareable(flight.key)
             if flight.leader is not None and flight.leader.plan is not None and flight.leader.plan.plain:
                 flight.leader.plan.unshared_until = self._now() + UNSHARED_TIME
@@ -210,6 +268,10 @@ class Landing:
 
     def waiter_gone(self, x: Exchange) -> None:
         self._spine.answers.close_books(x)
+
+
+def _is_ranged(x: Exchange | None) -> bool:
+    return x is not None and b"range" in x.request.fields
 
 
 def _address(request: Request | None) -> str:

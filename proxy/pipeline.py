@@ -23,7 +23,7 @@ from proxy.http.fields import format_date
 from proxy.http.message import Fields, RequestHead, ResponseHead
 from proxy.landing import Landing
 from proxy.planning import SAYING, Planner
-from proxy.policy import reuse, validation
+from proxy.policy import parts, reuse, storing, validation
 from proxy.policy.reasons import Reason
 from proxy.relaying import Relaying
 from proxy.upstream.client import Request
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from config.units import MonoTime, WallTime
     from proxy.cache.store import Store
+    from proxy.http.message import Line
     from proxy.http.stored import StoredResponse
     from proxy.modes.reverse import Reverse
     from proxy.observe.observer import Observer
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from proxy.upstream.pool import Pool
 
 log = logging.getLogger("tandem")
+
+
+RANGING = frozenset({b"range", b"if-range"})
 
 
 class Tally:
@@ -198,8 +202,14 @@ class Pipeline:
             self.tally.collapsed += 1
             self.landing.follow(x, flight, flight.stored)
             return
-        if request.method != b"GET" or b"range" in request.fields:
+        if request.method != b"GET":
             self.relaying.relay(x, reason, update=stale)
+            return
+        part = stale[0] if reason is Reason.PARTIAL else None
+        if part is not None:
+            stale = ()  # it says nothing of what is asked for (RFC 9111 §4.3.2)
+        if b"range" in request.fields:
+            self.fly(x, stale, listed=False)
             return
         if not stale and any(name in request.fields for name in validation.REPLACED):
             joins = False
@@ -207,16 +217,22 @@ class Pipeline:
             self.tally.collapsed += 1
             flight.join(x)
             return
-        self.fly(x, stale, listed=joins and flight is None and not self.flights.is_unshareable(x.key))
+        self.fly(x, stale, listed=joins and flight is None and not self.flights.is_unshareable(x.key), part=part)
 
     def _arrives(self, x: Exchange, flight: Flight, stored: StoredResponse) -> bool:
         """What is on its way into the store answers this request; a part of it, if its length is known."""
         known = stored.length is not None or b"range" not in x.request.fields
         return flight.storing and known and self.landing.may_follow(x, stored)
 
-    def fly(self, x: Exchange, stale: tuple[StoredResponse, ...], *, listed: bool) -> None:
+    def fly(
+        self, x: Exchange, stale: tuple[StoredResponse, ...], *, listed: bool, part: StoredResponse | None = None
+    ) -> None:
+        """A fetch for this exchange and who joins; of a stored `part` only what is missing is asked for."""
         now = self.now()
         flight = Flight(self.landing, self.store, x.key, x, started=now, wall=self.wall(now))
+        if part is not None and storing.CONDITIONS.isdisjoint(x.request.fields.names()):
+            flight.part = part
+            flight.fill = parts.plan_fill(part)
         self._launch(flight, x, stale, listed=listed)
 
     def _refresh_soon(self, x: Exchange, stored: StoredResponse) -> None:
@@ -240,7 +256,10 @@ class Pipeline:
         assert route is not None
         self.flights.open(flight, listed=listed)
         flight.pattern = x
-        if flight.leader is not None:
+        if flight.fill is not None:
+            lines: tuple[Line, ...] = ()
+            head = self.planner.head_for(x, flight.fill.lines, RANGING)
+        elif flight.leader is not None:
             lines = validation.conditional_fields(x.request, stale) if stale else ()
             head = self.planner.head_for(x, lines, validation.REPLACED) if lines else self.planner.head_for(x)
         else:

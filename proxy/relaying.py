@@ -19,7 +19,7 @@ from proxy.http.fields import format_date
 from proxy.http.forwarding import via_line
 from proxy.http.rewriting import rewrite_response
 from proxy.plan import Relayed
-from proxy.policy import key, reuse, storing, validation
+from proxy.policy import conditional, key, reuse, storing, validation
 from proxy.policy.cache_status import NAME, cache_status
 from proxy.policy.reasons import Reason
 from proxy.upstream.client import SAFE, Request
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.http.checks import CheckedResponse
+    from proxy.http.fields import ContentRange
     from proxy.http.message import ResponseHead
     from proxy.http.stored import StoredResponse
     from proxy.pipeline import Pipeline
@@ -207,6 +208,8 @@ class Relaying:
         )
         if isinstance(verdict, storing.Store) and (checked.content_length or 0) > rules.max_object:
             verdict = storing.NoStore(Reason.NOT_STORED_SIZE, outdates=True)
+        elif isinstance(verdict, storing.Store) and verdict.part and _is_useless(verdict.part, x, checked, variants):
+            verdict = storing.NoStore(Reason.NOT_STORED_PARTIAL)
         if isinstance(verdict, storing.NoStore) and verdict.outdates:
             for old in variants:
                 if key.matches(old, x.request):
@@ -273,7 +276,7 @@ class Relaying:
         assert x.route is not None
         now, rules = self._now(), x.route.rules
         fit = (s for s in stored if key.matches(s, x.request) and reuse.may_serve_on_error(s, now, rules, x.request))
-        return next(fit, None)
+        return next((s for s in fit if s.head.status != 206 or conditional.covers(s, x.request)), None)
 
     def answer_stale(self, x: Exchange, old: StoredResponse) -> None:
         x.outcome = Outcome.STALE
@@ -287,6 +290,14 @@ class Relaying:
         """
         bound = any((one.control.never_stale or one.control.no_cache) and key.matches(one, x.request) for one in stored)
         return Failure(errors.NOT_VALIDATED, failure.kind.token) if bound and failure.kind in UNREACHED else failure
+
+
+def _is_useless(part: ContentRange, x: Exchange, checked: CheckedResponse, variants: Sequence[StoredResponse]) -> bool:
+    """A part whose length is not the one announced, or that belongs to a whole which is stored."""
+    tag = checked.head.fields.get(b"etag")
+    return checked.content_length != part.last + 1 - part.first or any(
+        one.head.status != 206 and one.etag == tag and key.matches(one, x.request) for one in variants
+    )
 
 
 def _length(checked: CheckedResponse) -> int | None:

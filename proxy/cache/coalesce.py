@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from proxy.http.checks import CheckedResponse
     from proxy.http.message import ResponseHead
     from proxy.http.stored import StoredResponse
+    from proxy.policy.parts import Fill
     from proxy.upstream.client import Request
     from proxy.upstream.connection import UpstreamConnection
 
@@ -43,6 +44,12 @@ class Judge(Protocol):
     def flight_head(self, flight: Flight, checked: CheckedResponse) -> None: ...
     def flight_failed(self, flight: Flight, failure: Failure) -> None: ...
     def flight_interim(self, flight: Flight, head: ResponseHead) -> None: ...
+    def part_landed(self, flight: Flight, stored: StoredResponse) -> StoredResponse:
+        """What to store in place of a part that has come whole."""
+
+    def flight_cut(self, flight: Flight, stored: StoredResponse) -> StoredResponse | None:
+        """What to store of a response that was cut short, if anything."""
+
     def waiter_gone(self, x: Exchange) -> None: ...
 
 
@@ -123,6 +130,7 @@ class Flight:
         "_store",
         "body",
         "fallback",
+        "fill",
         "forbidden",
         "home",
         "judge",
@@ -130,12 +138,14 @@ class Flight:
         "leader",
         "most",
         "outdated",
+        "part",
         "pattern",
         "request",
         "stale",
         "started",
         "stored",
         "storing",
+        "tail",
         "waiters",
         "wall",
     )
@@ -153,6 +163,9 @@ class Flight:
         self.pattern: Exchange | None = None  # whose request was sent; it may have left since
         self.fallback: tuple[StoredResponse, ...] = ()  # what may stand in for a failing origin
         self.stale: tuple[StoredResponse, ...] = ()  # what is being validated
+        self.part: StoredResponse | None = None  # what is being completed, and
+        self.fill: Fill | None = None  # by which bytes (RFC 9111 §3.4)
+        self.tail: tuple[bytes, ...] = ()  # chunks that stand behind what comes
         self.request: Request | None = None
         self.home: Flights | None = None
         self.outdated = False  # what it brings was purged or invalidated meanwhile
@@ -304,6 +317,8 @@ class Flight:
         body = self.body
         if body is None:
             return
+        for chunk in self.tail:
+            body.append(chunk)
         body.finish()
         if self.storing and self.stored is not None:
             self._keep(self.stored, body)
@@ -314,13 +329,25 @@ class Flight:
 
     def _keep(self, stored: StoredResponse, body: Body) -> None:
         """Into the store with it; where that may not be, its memory stays reserved until all have read it."""
-        stored.length = body.size
+        part = stored.head.status == 206
+        if not part:
+            stored.length = body.size
         if self.outdated or any(_occurs(one, body) for one in self.forbidden):
             self.storing = False
             return
         self._store.release(self._reserved)
         self._reserved = 0
-        self._store.put(stored)
+        self._store.put(self.judge.part_landed(self, stored) if part else stored)
+
+    def _keep_remains(self, stored: StoredResponse, body: Body) -> None:
+        """A body cut short is kept as the part that it is, if that may be of use."""
+        if self.outdated or any(_occurs(one, body) for one in self.forbidden):
+            return
+        kept = self.judge.flight_cut(self, stored)
+        if kept is not None:
+            self._store.release(self._reserved)
+            self._reserved = 0
+            self._store.put(kept)
 
     def upstream_whole(self, checked: CheckedResponse, body: bytes) -> None:
         """As head, data and end; the head may have passed the rest on to a relay."""
@@ -340,6 +367,8 @@ class Flight:
             self.judge.flight_failed(self, failure)
             return
         body.state = BodyState.BROKEN
+        if self.storing and self.stored is not None:
+            self._keep_remains(self.stored, body)
         self.storing = False
         for reader in list(self._readers):
             reader.x.failure = failure

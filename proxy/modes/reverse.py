@@ -488,6 +488,7 @@ def _cache_rules(config: Config, site: Site, rule: Rule | None) -> CacheRules:
         trust_age=config.cache.trust_age,
         stale_on_error=float(site.stale_on_error),
         max_object=config.cache.max_object,
+        partial=True,
     )
 
 

@@ -3,7 +3,8 @@
 
 Parts are joined only under one strong entity tag, if they touch, and if they agree on the complete length. A part that
 has become
-whole is a 200. Which bytes are asked for is decided here; fetching them, and serving them meanwhile, is not.
+whole is a 200, and a whole that was cut short is a part. Which bytes are asked for is decided here; fetching them, and
+serving them meanwhile, is not.
 """
 
 from __future__ import annotations
@@ -47,6 +48,74 @@ def plan_fill(stored: StoredResponse) -> Fill | None:
         return None
     gap = (end, length) if first == 0 else (0, first)
     return Fill(*gap, ((b"Range", b"bytes=%d-%d" % (gap[0], gap[1] - 1)), (b"If-Range", tag)))
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The whole that a stored part becomes: what comes goes behind what its body holds already, `tail` behind that."""
+
+    stored: StoredResponse
+    tail: tuple[bytes, ...]
+
+
+def begin_completion(
+    stored: StoredResponse,
+    fill: Fill,
+    response: ResponseHead,
+    rules: CacheRules,
+    *,
+    request: RequestHead | None,
+    request_time: WallTime,
+    response_time: WallTime,
+    received: MonoTime,
+) -> Completion | None:
+    """The answer to a `Fill`, of which the head has come; None where it does not bring exactly what is missing."""
+    part = joinable(stored, response)
+    if part is None or (part.first, part.last + 1) != (fill.first, fill.end):
+        return None
+    fresh = validation.freshen(
+        stored,
+        response,
+        rules,
+        request=request,
+        request_time=request_time,
+        response_time=response_time,
+        received=received,
+    )
+    before, tail = (list(stored.body.chunks), ()) if fill.first else ([], tuple(stored.body.chunks))
+    head = ResponseHead(200, b"OK", fresh.head.fields.without({b"content-range"}), fresh.head.version)
+    return Completion(fresh.replaced(head=head, body=Body(before)), tail)
+
+
+def remains(stored: StoredResponse, body: Body) -> StoredResponse | None:
+    """What has come of a whole response that was cut short, as a part of it (RFC 9111 §3.3); None where it is of no
+    use.
+    """
+    if stored.head.status != 200 or stored.length is None or not body.size or not is_strong(stored.etag):
+        return None
+    kept = Body(list(body.chunks), complete=True)
+    return stored.replaced(head=_head(stored.head, kept, stored.length), body=kept)
+
+
+def gathered(
+    old: StoredResponse | None, new: StoredResponse, rules: CacheRules, request: RequestHead | None
+) -> StoredResponse:
+    """What to store when a part has come: it, with the one stored before if that fits; a 200 if that makes a whole."""
+    joined = None
+    if old is not None and old.body.size + new.body.size <= rules.max_object:
+        joined = join(
+            old,
+            new.head,
+            new.body,
+            rules,
+            request=request,
+            request_time=new.request_time,
+            response_time=new.response_time,
+            received=new.received,
+        )
+    if joined is None:
+        return new.replaced(head=_head(new.head, new.body, new.length))
+    return joined.replaced(initial_age=new.initial_age)  # Age is not among the fields of what is stored
 
 
 def joinable(stored: StoredResponse, response: ResponseHead) -> ContentRange | None:

@@ -43,6 +43,12 @@ class Judge:
     def flight_interim(self, flight, head):
         raise AssertionError("not asked for here")
 
+    def part_landed(self, flight, stored):
+        raise AssertionError("no parts here")
+
+    def flight_cut(self, flight, stored):
+        """What is cut is of no use."""
+
     def waiter_gone(self, x):
         self.gone.append(x)
 
@@ -378,3 +384,39 @@ def test_whatever_happens_memory_comes_back_and_each_is_answered_once(acts, most
     for stored in air.store:
         assert stored.body.state is BodyState.COMPLETE
         assert b"".join(stored.body.chunks) == sent
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_stands_behind_comes_last_and_is_stored_with_the_rest(air):
+    reader = exchange()
+    flight = air.fly(reader)
+    flight.tail = (b"cd", b"e")
+    flight.upstream_head(MEGABYTE)
+    flight.upstream_data(b"ab")
+    assert reader.writer.body == b"ab"
+    flight.upstream_end()
+    assert (reader.writer.body, reader.writer.end_seen) == (b"abcde", "end")
+    assert [one.length for one in air.store.variants(KEY)] == [5]
+    assert air.store.reserved == 0
+
+
+@pytest.mark.parametrize("outdated", [False, True])
+def test_a_cut_body_is_kept_as_the_part_that_the_judge_makes_of_it(air, outdated):
+    kept = []
+
+    def flight_cut(flight, stored):
+        kept.append(stored)
+        return stored.replaced(body=Body(list(stored.body.chunks), complete=True))
+
+    air.judge.flight_cut = flight_cut
+    reader = exchange()
+    flight = air.fly(reader)
+    flight.outdated = outdated
+    flight.upstream_head(MEGABYTE)
+    flight.upstream_data(b"ab")
+    flight.upstream_failed(CUT)
+    assert reader.writer.end_seen == "reset"
+    assert (len(kept), air.store.entries) == ((0, 0) if outdated else (1, 1))
+    assert air.store.reserved == 0

@@ -15,20 +15,7 @@ MODULES = (directives, freshness, storing, matching, requests, stale, conditions
 CASES = tuple(one for module in MODULES for one in module.CASES)
 
 # Cases that fail, and why.
-PARTS = "stored parts are not served and joined yet"
 KNOWN: dict[str, str] = {
-    "a-part-is-reused": PARTS,
-    "a-part-serves-a-part-of-it": PARTS,
-    "a-part-at-the-end-serves-an-open-range": PARTS,
-    "a-part-at-the-end-serves-the-last-bytes": PARTS,
-    "a-fresh-part-has-age": PARTS,
-    "two-parts-are-joined": PARTS,
-    "joined-parts-become-the-whole": PARTS,
-    "joined-parts-take-the-newer-fields": PARTS,
-    "a-part-is-completed": PARTS,
-    "a-part-is-replaced": PARTS,
-    "a-cut-response-is-kept-as-a-part": PARTS,
-    "cache-status-of-a-part": PARTS,
     "head-answer-has-the-stored-fields": "the client gets the origin's fields alone",
     "post-with-content-location": "answers to POST are not stored yet",
     "post-with-absolute-content-location": "answers to POST are not stored yet",

@@ -99,3 +99,56 @@ def test_what_is_joined_holds_exactly_the_bytes_of_both(a, b, c, d, known):
     assert (result.head.status == 200) == (known and (first, last) == (0, 9))
     if result.head.status == 206:
         assert result.head.fields.all(b"content-range") == [f"bytes {first}-{last}/{length}".encode()]
+
+
+def begun(old, fill, head):
+    return parts.begin_completion(
+        old, fill, head, RULES, request=get(), request_time=NOW, response_time=NOW, received=5.0
+    )
+
+
+@pytest.mark.rfc("9111", "3.4")
+@pytest.mark.parametrize(("held", "missing"), [((0, 3), (4, 9)), ((4, 9), (0, 3))])
+def test_a_completion_has_the_bytes_in_order_whichever_end_is_missing(held, missing):
+    """R8."""
+    old = part(*held)
+    made = begun(old, parts.plan_fill(old), news(*missing, "X-A: 2"))
+    made.stored.body.append(WHOLE[missing[0] : missing[1] + 1])
+    assert b"".join([*made.stored.body.chunks, *made.tail]) == WHOLE
+    assert (made.stored.head.status, made.stored.length) == (200, 10)
+    assert b"content-range" not in made.stored.head.fields
+    assert b"".join(old.body.chunks) == WHOLE[held[0] : held[1] + 1]
+
+
+def test_a_completion_is_exactly_what_was_asked_for():
+    old = part(0, 3)
+    fill = parts.plan_fill(old)
+    assert begun(old, fill, news(4, 9, etag='"b"')) is None
+    assert begun(old, fill, news(4, 8)) is None
+    assert begun(old, fill, news(3, 9)) is None
+    assert begun(old, fill, news(4, 9, length="11")) is None
+    assert begun(old, fill, reply('ETag: "a"', status=416)) is None
+
+
+@pytest.mark.rfc("9111", "3.3")
+def test_what_has_come_of_a_whole_is_a_part_of_it_if_it_can_be_completed():
+    """S7."""
+    cut = kept("Cache-Control: max-age=60", 'ETag: "a"', body=WHOLE).replaced(body=Body([b"0123"]))
+    remains = parts.remains(cut, cut.body)
+    assert (remains.head.status, remains.length, remains.body.size) == (206, 10, 4)
+    assert remains.head.fields.get(b"content-range") == b"bytes 0-3/10"
+    assert parts.plan_fill(remains).first == 4
+    assert parts.remains(cut, Body()) is None
+    assert parts.remains(cut.replaced(length=None), cut.body) is None
+    weak = kept("Cache-Control: max-age=60", 'ETag: W/"a"', body=WHOLE)
+    assert parts.remains(weak, Body([b"0123"])) is None
+
+
+def test_a_part_that_has_landed_joins_what_was_there_if_that_fits():
+    """R7, R9."""
+    assert parts.gathered(part(0, 3), part(4, 9), RULES, get()).head.status == 200
+    assert parts.gathered(None, part(0, 9), RULES, get()).head.status == 200
+    alone = parts.gathered(part(0, 2), part(4, 9), RULES, get())
+    assert (alone.head.status, alone.body.start, alone.body.size) == (206, 4, 6)
+    small = CacheRules(partial=True, max_object=9)
+    assert parts.gathered(part(0, 3), part(4, 9), small, get()).body.size == 6

@@ -1,6 +1,6 @@
 """Conditions and ranges of clients, answered from the store (RFC 9111 §4.3.2, §3.3, §3.4; RFC 9110 §13, §14)."""
 
-from tests.conformance.case import ask, check, first, optimal, reply, required
+from tests.conformance.case import Ask, ask, check, first, optimal, reply, required
 
 LONG = "Cache-Control: max-age=3600"
 SHORT = "Cache-Control: max-age=1"
@@ -310,10 +310,9 @@ RANGES = (
 
 def part(spec, text, of="10", *lines, **more):
     """A request for a range, and the origin's 206."""
-    step = more.pop("step", {})
-    return ask(
+    step = {"lines": (f"Range: bytes={spec}",), **more.pop("step", {})}
+    return Ask(
         "origin",
-        f"Range: bytes={spec}",
         reply=reply(*(lines or (LONG, TAG)), f"Content-Range: bytes {span(spec)}/{of}", body=text, status=206, **more),
         status=206,
         text=text,
@@ -549,4 +548,152 @@ PARTS = (
         ),
     ),
 )
-CASES = TAGS + DATES + RANGES + PARTS
+
+
+def rest(spec, text, **more):
+    """What completes a part."""
+    return reply(LONG, TAG, f"Content-Range: bytes {spec}/10", body=text, status=206, **more)
+
+
+COMPLETED = (
+    optimal(
+        "a-part-is-completed-in-front",
+        "R8",
+        J,
+        part("5-9", b"56789"),
+        ask(
+            "origin",
+            told=("Range: bytes=0-4", 'If-Range: "abc"'),
+            reply=rest("0-4", b"01234"),
+            status=200,
+            text=TEN,
+            has=("Content-Length: 10",),
+        ),
+        ask("cache", status=200, text=TEN),
+    ),
+    required(
+        "a-part-is-not-completed-by-another-tag",
+        "R7 R8",
+        J,
+        part("0-4", b"01234"),
+        ask(
+            "origin",
+            reply=reply(LONG, 'ETag: "x"', "Content-Range: bytes 5-9/10", body=b"fghij", status=206),
+            again=reply(LONG, 'ETag: "x"', body=b"abcdefghij"),
+            status=200,
+            text=b"abcdefghij",
+        ),
+        ask("any", reply=reply(body=b"abcdefghij"), text=b"abcdefghij"),
+    ),
+    required(
+        "a-part-is-not-completed-by-another-range",
+        "R7 R8",
+        J,
+        part("0-4", b"01234"),
+        ask("origin", reply=rest("6-9", b"6789"), again=reply(LONG, TAG, body=TEN), status=200, text=TEN),
+    ),
+    required(
+        "a-part-that-is-too-long-by-now",
+        "R8",
+        J,
+        part("0-4", b"01234"),
+        ask(
+            "origin",
+            reply=reply("Content-Range: bytes */3", status=416),
+            again=reply(LONG, body=b"abc"),
+            status=200,
+            text=b"abc",
+        ),
+    ),
+    required(
+        "a-completion-that-is-cut",
+        "R8 S7",
+        J,
+        part("0-4", b"01234"),
+        ask("origin", reply=rest("5-9", b"56", cut=True), broken=True),
+        ask("origin", reply=reply(LONG, 'ETag: "x"', body=TEN), status=200, text=TEN),
+    ),
+    required(
+        "a-completion-that-says-no-store",
+        "R8 S2",
+        J,
+        part("0-4", b"01234"),
+        ask(
+            "origin",
+            reply=reply("Cache-Control: no-store", TAG, "Content-Range: bytes 5-9/10", body=b"56789", status=206),
+            again=reply("Cache-Control: no-store", body=TEN),
+            status=200,
+            text=TEN,
+        ),
+        ask("origin", reply=reply(body=TEN), text=TEN),
+    ),
+    required(
+        "a-part-does-not-stand-in-for-the-whole",
+        "R9 St2",
+        P,
+        part("0-4", b"01234"),
+        ask("origin", reply=reply(status=503), status=503),
+    ),
+    optimal(
+        "a-stale-part-stands-in-for-itself",
+        "R5 St3",
+        P,
+        part("0-4", b"01234", "10", SHORT, TAG),
+        ask("origin", "Range: bytes=1-2", after=3, reply=reply(status=503), status=206, text=b"12"),
+    ),
+    optimal(
+        "a-stale-whole-serves-a-range-once-validated",
+        "R1 V1",
+        R,
+        first(SHORT, TAG, body=TEN),
+        ask(
+            "validated",
+            "Range: bytes=1-2",
+            after=3,
+            reply=reply(LONG, TAG),
+            status=206,
+            text=b"12",
+            has=("Content-Range: bytes 1-2/10",),
+        ),
+        ask("cache", status=200, text=TEN),
+    ),
+    optimal(
+        "a-stale-part-serves-once-validated",
+        "R5 V1",
+        P,
+        part("0-4", b"01234", "10", SHORT, TAG),
+        ask(
+            "validated",
+            "Range: bytes=1-2",
+            after=3,
+            reply=reply(LONG, TAG),
+            status=206,
+            text=b"12",
+            has=("Content-Range: bytes 1-2/10",),
+        ),
+        ask("cache", "Range: bytes=0-4", status=206, text=b"01234"),
+    ),
+    required(
+        "a-part-does-not-replace-its-whole",
+        "R7",
+        P,
+        first(LONG, TAG, body=TEN),
+        part("0-4", b"01234", step={"lines": ("Range: bytes=0-4", "Cache-Control: no-cache")}),
+        ask("any", text=TEN, reply=reply(body=TEN)),
+    ),
+    required(
+        "a-206-to-if-range-is-not-stored",
+        "R6",
+        "RFC 9110 §15.3.7",
+        ask("origin", "Range: bytes=0-4", 'If-Range: "abc"', reply=rest("0-4", b"01234"), status=206, text=b"01234"),
+        part("0-4", b"01234"),
+    ),
+    optimal(
+        "head-with-a-part-stored",
+        "R9 M1",
+        P,
+        part("0-4", b"01234"),
+        ask("origin", method="HEAD", reply=reply(LONG, TAG, body=TEN), status=200, lacks=("Content-Range",)),
+    ),
+)
+CASES = TAGS + DATES + RANGES + PARTS + COMPLETED
