@@ -386,8 +386,9 @@ class Request:
         if self._answered or not self._may_repeat(failure):
             self.receiver.upstream_failed(failure)
             return
-        # A kept connection that closed unanswered: its origin is well and was closing it (RFC 9112 §9.5), or is dying and
-        # may yet take a connection that it will not answer. So another origin, but where the session is at this one.
+        # A kept connection that closed unanswered: its origin is well and was closing it (RFC 9112 §9.5), or is dying
+        # and may yet take a connection that it will not answer. So another origin, but where the session is at this
+        # one.
         if raced:
             self._fresh = True
             self._avoid = None if self._session is not None else self.origin

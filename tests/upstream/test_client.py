@@ -526,3 +526,33 @@ class HeldBody:
     def resume(self): ...
     def limit(self, most): ...
     def detach(self): ...
+
+
+@pytest.mark.parametrize("session", [None, "t0"])
+def test_a_kept_connection_that_closes_unanswered_sends_the_request_elsewhere_unless_its_session_is_there(
+    make, session
+):
+    """A dying origin may yet take a connection that it will not answer; a session is lost anywhere else."""
+    with ExitStack() as ends:
+        first, second = (ends.enter_context(FakeOrigin()) for _ in range(2))
+        text = reverse(
+            {"address": first.address, "route": "t0"}, {"address": second.address, "route": "t1"}, site=PATIENT
+        )
+        stack = ends.enter_context(Stack(text, clock=Clock()))
+        (pool,) = stack.pipeline.pools.values()
+
+        def ask():
+            hearer = Hearer()
+            stack.call(Request(stack.upstreams, pool, hearer, b"GET", HEAD, None, session).start)
+            stack.wait(lambda: hearer.is_over)
+            return hearer
+
+        for origin, name in ((first, b"first"), (second, b"second")):
+            origin.then(response(name), Close())
+            origin.otherwise(response(name))
+        heard = [ask().body for _ in range(2)]  # each origin has a kept connection where there is no session
+        assert set(heard) == ({b"first"} if session else {b"first", b"second"})
+        last = ask()
+        assert last.failures == []
+        asked = sorted(len(origin.requests) for origin in (first, second))
+        assert asked == ([0, 3] if session else [2, 2])
