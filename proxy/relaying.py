@@ -67,9 +67,9 @@ class Relaying:
         x.reason = reason
         relay = Relay(self, x)
         relay.update = update
+        relay.purges = self._spine.flights.purges
         if storable:
             relay.storable = True
-            relay.purges = self._spine.flights.purges
         relay.request = request = Request(
             self._spine.upstreams,
             self._spine.pools[route.pool],
@@ -158,9 +158,13 @@ class Relaying:
         if relay.storable and not self._is_refused(x, checked, head, now):
             return None
         if x.request.method not in SAFE:
+            current = relay.purges == self._spine.flights.purges
             self._invalidate(x, checked.head)
+            if request is not None and self._answers_get(x, checked, head, now):
+                relay.purges = self._spine.flights.purges if current else relay.purges
+                return None
         elif relay.update and x.request.method == b"HEAD":
-            self._update_by_head(x, checked, relay.update, now)
+            head = self._update_by_head(x, head, relay.update, now)
         assert x.reason is not None
         member = cache_status(x.reason, hit=False, detail=x.detail.token if x.detail else None)
         head = head.with_fields(head.fields.plus(via_line(head.version, NAME), (b"Cache-Status", member)))
@@ -231,19 +235,27 @@ class Relaying:
         for group in storing.invalidated_groups(x.request, head):
             self._spine.tally.invalidated += self._spine.store.purge_tag(group)
 
+    def _answers_get(self, x: Exchange, checked: CheckedResponse, head: ResponseHead, now: MonoTime) -> bool:
+        """The answer to this POST is what a GET would bring, and may be kept for that (RFC 9110 §9.3.3)."""
+        if not storing.is_post_for_get(x.request, head):
+            return False
+        verdict = self.judge(x, checked, head, x.wall, now)
+        return isinstance(verdict, storing.Store)
+
     def _update_by_head(
-        self, x: Exchange, checked: CheckedResponse, update: Sequence[StoredResponse], now: MonoTime
-    ) -> None:
-        """What a HEAD tells of a stored GET (RFC 9111 §4.3.5)."""
+        self, x: Exchange, head: ResponseHead, update: Sequence[StoredResponse], now: MonoTime
+    ) -> ResponseHead:
+        """What a HEAD tells of a stored GET (RFC 9111 §4.3.5); the head for its client, with what else is stored."""
         assert x.route is not None
+        told = head
         for old in update:
             if not old.live or not key.matches(old, x.request):
                 continue  # purged or replaced meanwhile, or a variant that this request would not have chosen
-            match validation.decide_head(checked.head, old):
+            match validation.decide_head(head, old):
                 case validation.HeadEffect.UPDATES:
                     new = validation.freshen(
                         old,
-                        checked.head,
+                        head,
                         x.route.rules,
                         request=x.request,
                         request_time=x.wall,
@@ -251,12 +263,14 @@ class Relaying:
                         received=now,
                     )
                     self._spine.store.put(new) if validation.may_keep(new) else self._spine.store.remove(old)
+                    told = validation.told_by_head(new, head, x.route.rules)
                 case validation.HeadEffect.OUTDATES:
                     self._spine.store.put(validation.outdate(old))
                 case validation.HeadEffect.NOTHING:
                     pass
                 case unreachable:
                     assert_never(unreachable)
+        return told
 
     # ---- a failing origin --------------------------------------------------------------------------------------------
 

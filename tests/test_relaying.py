@@ -249,3 +249,22 @@ def test_an_upgrade_that_is_refused_leaves_http_on_both_sides(bench):
         connection.send(raw.request())
         assert connection.read_response().status == 403
     assert bench.stack.upstream_counts()[0] == 1
+
+
+# ---- answers to POST that are for GET (RFC 9110 §9.3.3) --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("purged", [False, True])
+def test_an_answer_to_post_is_kept_for_get_unless_something_was_purged_since(bench, purged):
+    gate = threading.Event()
+    lines = (FRESH, "Content-Location: /a", f"Date: {bench.stack.date()}")
+    bench.origin.otherwise(Stall(until=gate), response(b"posted", *lines))
+    with raw.Connection(bench.at) as connection:
+        connection.send(raw.request("POST", "/a", body=b"x"))
+        bench.origin.wait_for(1)
+        if purged:
+            bench.stack.call(lambda: bench.stack.pipeline.flights.outdate(b"http://test.example/a"))
+        gate.set()
+        assert connection.read_response("POST").body == b"posted"
+    bench.origin.otherwise(response(b"got"))
+    assert bench.get("/a").body == (b"got" if purged else b"posted")

@@ -210,7 +210,7 @@ def _refused_by_request(
 ) -> Reason | None:
     if not rules.enabled:
         return Reason.NOT_STORED_RULE
-    if request.method != b"GET" and not _post_is_storable(request, response):
+    if request.method != b"GET" and not is_post_for_get(request, response):
         return Reason.NOT_STORED_METHOD
     fields = request.fields
     if not {b"expect", b"upgrade"}.isdisjoint(fields.names()):
@@ -231,7 +231,7 @@ def _allows_authorization(control: CacheControl) -> bool:
     return control.public or control.must_revalidate or control.s_maxage is not None
 
 
-def _post_is_storable(request: RequestHead, response: ResponseHead) -> bool:
+def is_post_for_get(request: RequestHead, response: ResponseHead) -> bool:
     """A POST whose answer says that it is what a GET would bring (RFC 9110 §9.3.3); the lifetime is looked at later."""
     if request.method != b"POST" or response.status not in {200, 203}:
         return False

@@ -272,6 +272,17 @@ def decide_head(response: ResponseHead, stored: StoredResponse) -> HeadEffect:
     return HeadEffect.OUTDATES if differs else HeadEffect.UPDATES
 
 
+def told_by_head(updated: StoredResponse, response: ResponseHead, rules: CacheRules) -> ResponseHead:
+    """What the client of the HEAD gets: the updated fields with those that were stored, and the length it was told."""
+    length = response.fields.get(b"content-length")
+    if length is None and updated.length is not None:
+        length = b"%d" % updated.length
+    lines = for_this_client(response, rules)
+    if length is not None:
+        lines += ((b"Content-Length", length),)
+    return response.with_fields(updated.head.fields.plus(*lines))
+
+
 def outdate(stored: StoredResponse) -> StoredResponse:
     """The same response, stale from now on, and not to be used before it is validated but when the origin fails."""
     return stored.replaced(lifetime=Seconds(0.0), control=replace(stored.control, stale_while_revalidate=None))

@@ -15,11 +15,7 @@ MODULES = (directives, freshness, storing, matching, requests, stale, conditions
 CASES = tuple(one for module in MODULES for one in module.CASES)
 
 # Cases that fail, and why.
-KNOWN: dict[str, str] = {
-    "head-answer-has-the-stored-fields": "the client gets the origin's fields alone",
-    "post-with-content-location": "answers to POST are not stored yet",
-    "post-with-absolute-content-location": "answers to POST are not stored yet",
-}
+KNOWN: dict[str, str] = {}
 
 
 class InProcess:

@@ -301,6 +301,22 @@ def test_the_answer_to_head_updates_or_outdates_the_stored_get(fields, status, e
     assert decide_head(reply(*fields, status=status), stored('ETag: "a"', f"Last-Modified: {LM}")) is effect
 
 
+def test_who_asked_by_head_gets_the_updated_fields_and_the_length_it_was_told():
+    """M2."""
+    one = stored('ETag: "a"', "X-A: old", "X-B: old")
+    news = reply('ETag: "a"', "X-A: new", "Age: 7", "Content-Length: 10")
+    updated = freshened(one, 'ETag: "a"', "X-A: new", status=200)
+    told = validation.told_by_head(updated, news, RULES)
+    assert [told.fields.get(name) for name in (b"x-a", b"x-b", b"age", b"content-length")] == [
+        b"new",
+        b"old",
+        b"7",
+        b"10",
+    ]
+    silent = validation.told_by_head(updated, reply('ETag: "a"'), RULES)
+    assert silent.fields.all(b"content-length") == [b"10"]
+
+
 def test_an_outdated_response_is_stale_and_waits_for_validation():
     """M2."""
     one = kept("Cache-Control: max-age=60, stale-while-revalidate=60", 'ETag: "a"')
