@@ -397,6 +397,8 @@ def check_request(
     _check_method(method, framed, allow_trace)
     options = parse_options(watched[b"connection"]) if b"connection" in watched else frozenset[bytes]()
     lines = _readdressed(_without_named(lines, options), read.authority)
+    if minor == 0 and b"expect" in watched:  # ignored in HTTP/1.0, and we would forward it in 1.1 (RFC 9110 §10.1.1)
+        lines = tuple(line for line in lines if line[0].lower() != b"expect")
     upgradable = b"upgrade" in options and b"upgrade" in watched and method == b"GET" and minor == 1 and not framed
     credentials = watched.get(b"proxy-authorization")
     return CheckedRequest(

@@ -41,7 +41,33 @@ HOP_BY_HOP = frozenset(
 DROPPED_REQUEST = HOP_BY_HOP | {b"proxy", b"content-length"}
 
 # Fields by which a hop in front tells who the client is or what it asked for; from strangers they are forgeries.
-FORGEABLE = frozenset({b"forwarded", b"x-real-ip", b"x-host", b"x-method-override"})
+# Frameworks believe more of them than have a standard, and a cache must not be filled by what is in no key.
+FORGEABLE = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"client-ip",
+        b"forwarded",
+        b"forwarded-for",
+        b"front-end-https",
+        b"true-client-ip",
+        b"x-backend-host",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-forward-for",
+        b"x-host",
+        b"x-host-override",
+        b"x-http-host-override",
+        b"x-method",
+        b"x-method-override",
+        b"x-originating-ip",
+        b"x-proxyuser-ip",
+        b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
+        b"x-scheme",
+        b"x-url-scheme",
+    }
+)
 FORGEABLE_PREFIXES = (b"x-forwarded", b"x-original-", b"x-rewrite-", b"x-http-method")
 
 # Connection cannot name these away: framing, Host, and what a cache lives by.
@@ -53,6 +79,7 @@ UNNAMEABLE = frozenset(
         b"cdn-cache-control",
         b"date",
         b"etag",
+        b"expect",
         b"expires",
         b"host",
         b"last-modified",

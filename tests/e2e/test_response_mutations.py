@@ -36,8 +36,7 @@ SEEDS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: %(length)d\r\nX-For: %(mark)s\r\n\r\n%(body)s",
     b"HTTP/1.1 200 OK\r\nContent-Length: %(length)d\r\nCache-Control: max-age=60\r\n\r\n%(body)s",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%(size)x\r\n%(body)s\r\n0\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nCache-Control: s-maxage=60\r\n\r\n"
-    b"%(size)x;e=f\r\n%(body)s\r\n0\r\nX-Late: %(mark)s\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%(size)x;e=f\r\n%(body)s\r\n0\r\nX: %(mark)s\r\n\r\n",
     b"HTTP/1.1 103 Early Hints\r\nLink: %(mark)s\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %(length)d\r\n\r\n%(body)s",
     b"HTTP/1.1 204 No Content\r\nX-For: %(mark)s\r\n\r\n",
     b'HTTP/1.1 304 Not Modified\r\nETag: "%(mark)s"\r\nContent-Length: %(length)d\r\n\r\n',
@@ -123,8 +122,8 @@ def ask(proxy, targets, methods):
             try:
                 answer = connection.read_response(method)
             except raw.Broken as broken:
-                assert any(cut in broken.why for cut in CUT), broken
-                assert connection.ended is not None
+                if connection.ended is None or not any(cut in broken.why for cut in CUT):
+                    raise
                 received += broken.raw
                 break
             whole.append(answer)

@@ -276,6 +276,7 @@ def test_connection_is_read_as_a_list_over_all_its_lines():
 
 def test_kinds_of_names():
     assert may_be_forged(b"x-forwarded-anything")
+    assert may_be_forged(b"x-http-host-override")
     assert not may_be_forged(b"x-forward")
     assert may_be_mistaken(b"transfer_encoding")
     assert not may_be_mistaken(b"a_b")

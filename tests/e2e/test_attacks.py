@@ -1,0 +1,179 @@
+"""What hostile clients and origins try beyond malformed heads: to poison the store, to read what is another's, to fill
+memory, to keep descriptors.
+
+Each attack is followed by an honest request, which must get its own answer at once. The origin is strict and records
+what it got.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.kit import origin as answers
+from tests.kit import raw
+from tests.kit.origin import FakeOrigin
+from tests.kit.proxy import PssSampler, reverse, start_proxy
+from tests.kit.raw import wait_until
+
+pytestmark = pytest.mark.slow
+
+FRESH = "Cache-Control: max-age=60"
+MEMORY = 32 << 20  # of the cache
+ALLOWED = MEMORY + (64 << 20)  # growth of all processes together under attack (hardening L1)
+
+
+@pytest.fixture(scope="module")
+def origin():
+    with FakeOrigin(keep=1 << 16) as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def proxy(origin, tmp_path_factory):
+    site = 'eject = { failures = 0 }\npurge_from = ["127.0.0.5/32"]'
+    rest = '[cache]\nmemory = "32MB"\nmax_object = "4MB"\n[limits]\nper_client = 0\nhead_time = "60s"'
+    with start_proxy(tmp_path_factory.mktemp("proxy"), reverse(origin.address, site=site, rest=rest)) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _clean(proxy, origin):
+    origin.forget()
+    origin.otherwise(answers.response(b"hello"))
+    yield
+    origin.otherwise(answers.response(b"hello"))
+    started = time.monotonic()
+    assert raw.get(proxy.at, "/canary", host="canary.example").body == b"hello"
+    assert time.monotonic() - started < 2
+    assert "fault of ours" not in proxy.output
+
+
+def echo(received):
+    """Storable, and it tells all that it was asked: what a client could smuggle into the answer of others is in it."""
+    return [answers.response(received.raw_head + b"|" + received.body, FRESH)]
+
+
+# ---- poisoning -------------------------------------------------------------------------------------------------------
+
+UNKEYED = [
+    "X-Forwarded-For: evil", "X-Forwarded-Host: evil", "X-Forwarded-Proto: evil", "X-Forwarded-Port: 666",
+    "X-Forwarded-Scheme: evil", "X-Forwarded-Prefix: /evil", "X-Forwarded-Server: evil", "X-Forwarded: for=evil",
+    "Forwarded: host=evil", "X-Real-IP: evil", "X-Host: evil", "X-HTTP-Host-Override: evil", "X-Original-URL: /evil",
+    "X-Original-Host: evil", "X-Rewrite-URL: /evil", "X-HTTP-Method-Override: evil", "X-HTTP-Method: evil",
+    "X-Method-Override: evil", "X_Forwarded_Host: evil", "X-Forwarded_Host: evil", "x_original_url: /evil",
+    "Proxy: http://evil", "X-Scheme: evil", "X-URL-Scheme: evil", "X-Client-IP: evil", "True-Client-IP: evil",
+    "Client-IP: evil", "Front-End-Https: evil", "Remote_User: evil", "Proxy-Connection: evil", "TE: evil",
+    "Keep-Alive: evil", "HTTP2-Settings: evil", "Proxy-Authorization: Basic evil",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", UNKEYED)
+def test_what_is_in_no_key_reaches_no_origin(proxy, origin, line):
+    origin.otherwise(by=echo)
+    target = "/unkeyed/" + "".join(filter(str.isalnum, line))
+    first = raw.get(proxy.at, target, line)
+    assert b"evil" not in first.body.replace(target.encode(), b"")
+    assert b": 666" not in first.body
+    assert raw.get(proxy.at, target).body == first.body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        raw.request("GET", "/fat", body=b"evil"),
+        raw.request("GET", "/fat", "Transfer-Encoding: chunked") + b"4\r\nevil\r\n0\r\n\r\n",
+        raw.request("GET", "/fat", "Authorization: Basic evil"),
+        raw.request("GET", "/fat", "Expect: 100-continue", "X: evil"),
+        raw.request("GET", "/fat", "If-Match: evil"),
+        raw.request("POST", "/fat", body=b"evil"),
+        raw.request("HEAD", "/fat", body=b"evil"),
+        raw.request("GET", "/fat", "X: evil", host="evil.example"),
+        raw.request("GET", "/fat?", "X: evil"),
+        raw.request("GET", "//fat", "X: evil"),
+        raw.request("GET", "/./fat", "X: evil"),
+        raw.request("GET", "/%2e/fat", "X: evil"),
+        raw.request("GET", "/x/../fat", "X: evil"),
+        raw.request("GET", "/fat/", "X: evil"),
+        raw.request("GET", "/fat;x", "X: evil"),
+        raw.request("GET", "/%2ffat", "X: evil"),
+        raw.request("GET", "/FAT", "X: evil"),
+        raw.request("GET", "/fat%00", "X: evil"),
+        raw.request("GET", "http://evil.example/fat", "X: evil", host="test.example"),
+        raw.request("OPTIONS", "/fat", "X: evil"),
+        raw.request("PROPFIND", "/fat", "X: evil"),
+    ],
+    ids=lambda data: data[:40].split(b" HTTP")[0].decode(),
+)
+def test_an_odd_request_fills_no_entry_of_the_plain_one(proxy, origin, data):
+    origin.otherwise(by=echo)
+    raw.ask(proxy.at, raw.request("PURGE", "/fat"), source="127.0.0.5")
+    raw.ask(proxy.at, data)
+    assert b"evil" not in raw.get(proxy.at, "/fat").body
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 406, 413, 414, 416, 431, 500, 501, 502, 503])
+def test_an_error_provoked_by_one_client_is_not_served_to_others(proxy, origin, status):
+    target = f"/provoked/{status}"
+    origin.then(answers.response(b"no", status=status, reason="No"))
+    assert raw.get(proxy.at, target, f"X-Oversized: {'a' * 9000}").status == status
+    assert raw.get(proxy.at, target).body == b"hello"
+    origin.then(answers.response(b"no", FRESH, status=status, reason="No"))
+    assert raw.get(proxy.at, target + "b", f"X-Oversized: {'a' * 9000}").status == status
+    assert raw.get(proxy.at, target + "b").status == (200 if status < 500 or status == 501 else status)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Set-Cookie: JSESSIONID=secret", FRESH],
+        ["Cache-Control: private, max-age=60"],
+        ["Cache-Control: no-store, max-age=60"],
+        [FRESH, "Vary: *"],
+        [FRESH, "Cache-Control: private"],
+        [
+            'Cache-Control: max-age=60, private="',
+        ],
+        ["Content-Type: text/css"],
+    ],
+    ids=str,
+)
+def test_a_personal_page_under_the_path_of_a_file_is_for_its_owner_alone(proxy, origin, lines):
+    """Deception: `/account/x.css` is the account page to an origin that ignores the rest of the path."""
+    target = f"/account/{abs(hash(str(lines)))}.css"
+    origin.then(answers.response(b"secret", *lines))
+    assert raw.get(proxy.at, target, "Cookie: JSESSIONID=a").body == b"secret"
+    assert raw.get(proxy.at, target).body == b"hello"
+
+
+def test_a_purge_from_elsewhere_does_nothing_though_the_same_bytes_were_allowed(proxy, origin):
+    origin.otherwise(answers.response(b"hello", FRESH))
+    purge = raw.request("PURGE", "/kept")
+    assert raw.ask(proxy.at, purge, source="127.0.0.5").status == 200
+    raw.get(proxy.at, "/kept")
+    for _ in range(3):
+        assert raw.ask(proxy.at, purge).status == 403
+    assert "hit" in raw.get(proxy.at, "/kept").get("cache-status")
+    assert raw.ask(proxy.at, purge, source="127.0.0.5").status == 200
+
+
+# ---- Expect ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_expectation_of_http_1_0_is_ignored_and_not_passed_on_as_one_of_1_1(proxy, origin):
+    data = b"POST /old HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"
+    answer = raw.ask(proxy.at, data)
+    assert (answer.status, answer.interim) == (200, [])
+    assert origin.requests[-1].get("expect") is None
+
+
+def test_an_expectation_cannot_be_named_away_so_that_nobody_answers_it(proxy, origin):
+    with raw.Connection(proxy.at) as connection:
+        connection.send(raw.request("POST", "/", "Connection: expect", "Expect: 100-continue", "Content-Length: 3"))
+        assert connection.read_one("POST").status == 100
+        connection.send(b"abc")
+        assert connection.read_response("POST").status == 200
