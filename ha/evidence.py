@@ -35,6 +35,7 @@ BEAT: Final = 0.05  # seconds, as in proxy/child.py; five of them are the 250 ms
 _FIRST_LOOK: Final = 0.02  # seconds of waiting after which a holder is alive
 _LOOK: Final = 1.0
 _ASK_LIMIT: Final = 1.0
+_GLANCE: Final = 0.0001  # seconds between looks at the counts of requests in flight
 _EVERY: Final = 0.25  # seconds between rounds of the asking thread
 _ORIGINS_EVERY: Final = 0.5
 _MAX_ANSWER: Final = 4 * 2**20
@@ -148,6 +149,12 @@ class Observer:
         """Requests in flight of all workers that live; None while one of them has not begun to count."""
         counts = [liveness.in_flight(page.memory) for page in self._pages if page.held]
         return None if None in counts else sum(count or 0 for count in counts)
+
+    def wait_for_quiet(self, until: float) -> int | None:
+        """0 at the first instant without requests in flight; at `until` (monotonic) how many there are. Blocks."""
+        while (count := self.in_flight()) != 0 and time.monotonic() < until:
+            time.sleep(_GLANCE)
+        return count
 
     # ---- on the loop -------------------------------------------------------------------------------------------------
 

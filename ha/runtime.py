@@ -733,12 +733,7 @@ class Runtime:
         if not any(station.router.state is State.ACTIVE for station in self._stations.values()):
             return
         self._say(orders.Hush(on=True))
-        until = self._loop.time() + limit
-        while self._loop.time() < until:
-            if self._observer.in_flight() == 0:
-                return
-            await asyncio.sleep(0.001)
-        cut = self._observer.in_flight()
+        cut = await asyncio.to_thread(self._observer.wait_for_quiet, self._loop.time() + limit)
         if cut:
             self._scribe.say(
                 f"{cut} requests in flight are cut: none of {limit * 1000:.0f} ms was free of them", "WARNING"

@@ -148,6 +148,11 @@ class Station:
         """New values of the same router; sockets are opened again by the caller."""
         learned = {a: n for a, n in self._nodes.items() if n not in planned.nodes.values()}
         self._ha, self._nodes = ha, {**learned, **planned.nodes}
+        self._adverts.clear()
+        self.addresses.prepare(planned.config.addresses, timing.lifetime(planned.config))
+        if self._wire is not None:  # what comes of the change is done before the sockets are opened again
+            addresses = [vip.ip for vip in planned.config.addresses]
+            self._wire.prepare_addresses(addresses, router=_forwards(planned.config.interface))
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from proxy.service import Service
 
 _BEAT: Final = 0.05  # seconds between beats; five missed ones, at least 250 ms, are a hung loop
-_COUNT: Final = 0.001  # between counts of requests in flight, for as long as an address is about to move
+_COUNT: Final = 0.001  # between counts of requests in flight, for as long as an address is about to move,
+_CHEAP: Final = 0.0001  # unless it takes less than this: then always, for those 250 ms
 _IGNORED: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)  # of a terminal or group: the supervisor's matter
 _log = logging.getLogger("tandem.child")
 
@@ -210,8 +211,13 @@ class Child:
         if not self._counting:
             self._life.report(None)
             return
+        begun = time.monotonic()
         self._life.report(self._service.in_flight())
-        asyncio.get_running_loop().call_later(_COUNT, self._count)
+        loop = asyncio.get_running_loop()
+        if time.monotonic() - begun < _CHEAP:
+            loop.call_soon(self._count)  # at each turn: what begins after the last count is cut
+        else:
+            loop.call_later(_COUNT, self._count)
 
     async def _drain(self) -> None:
         _close(self._listeners, spare={})

@@ -6,7 +6,7 @@ answers and failures, from which outages are read in milliseconds.
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
 import os
 import signal
@@ -14,28 +14,31 @@ import socket
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kit.netns import VIP, Lab, address_of, wait_until
+from tests.kit.netns import CLONE_NEWNET, VIP, Lab, address_of, libc, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "0123456789abcdef0123456789abcdef\n"
 
 ORIGIN = """
-import http.server
-class Origin(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        body = b"from the origin"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store" if "live" in self.path else "max-age=600")
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *_): pass
-http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Origin).serve_forever()
+import asyncio
+async def serve(reader, writer):
+    try:
+        while True:
+            head = await reader.readuntil(b"\\r\\n\\r\\n")
+            rule = "no-store" if b"/live" in head else "max-age=600"
+            delay = 0.01 if b"/slow" in head else 0
+            await asyncio.sleep(delay)
+            body = b"from the origin"
+            writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\nCache-Control: %s\\r\\n\\r\\n%s"
+                         % (len(body), rule.encode(), body))
+    except (OSError, asyncio.IncompleteReadError):
+        writer.close()
+async def main():
+    await (await asyncio.start_server(serve, "0.0.0.0", 8080)).serve_forever()
+asyncio.run(main())
 """
 
 
@@ -109,6 +112,13 @@ class Instance:
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid(name), number)
 
+    def reload(self) -> None:
+        """The configuration on disk is the one that is served."""
+        before = self.state().get("reload")
+        os.kill(self.pid("supervisor"), signal.SIGHUP)
+        wait_until(lambda: self.state().get("reload") not in (None, before), 20)
+        assert self.state()["reload"]["ok"], self.state()["reload"]
+
     def stop(self, limit: float = 20) -> int:
         self.process.terminate()
         return self.process.wait(limit)
@@ -126,6 +136,15 @@ class Instance:
             sock.connect(str(self.runtime / "ha.sock"))
             sock.sendall(json.dumps({"command": command, **more}).encode() + b"\n")
             return json.loads(sock.makefile().read())
+
+    def serves(self) -> bool:
+        """Whether it can serve, and knows the same of the other node."""
+        try:
+            status = self.ask("status")
+        except OSError:
+            return False
+        words = [word for node in status["nodes"] for word in node["routers"]]
+        return all(one["fitness"] == "serving" for one in [*status["routers"], *words]) and bool(words)
 
     def holds(self, vip=VIP) -> bool:
         return self.namespace.holds(vip)
@@ -149,49 +168,49 @@ class Client:
 
     def __init__(self, lab: Lab, *, address=str(VIP.ip), path="/live", pace=0.01, patience=0.25) -> None:
         self.tries: list[Try] = []
-        self._address, self._path, self._pace, self._patience = address, path, pace, patience
-        self._lock = threading.Lock()
+        self._address, self._pace, self._patience = address, pace, patience
+        self._request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode()
         self._stop = threading.Event()
-        # Sockets belong to the namespace of the thread that makes them: each thread of the client enters it.
-        self._fd = lab["client"].fd
-        self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(4)]
-        for thread in self._threads:
-            thread.start()
+        # Sockets belong to the namespace of the thread that makes them.
+        self._thread = threading.Thread(target=self._work, args=(lab["client"].fd,), daemon=True)
+        self._thread.start()
 
-    def _work(self, number: int) -> None:
-        _enter(self._fd)
-        due = time.monotonic() + number * self._pace
+    def _work(self, fd: int) -> None:
+        if libc.setns(fd, CLONE_NEWNET):
+            raise OSError("setns")
+        asyncio.run(self._ask_on())
+
+    async def _ask_on(self) -> None:
+        under_way = set()
+        due = time.monotonic()
         while not self._stop.is_set():
-            now = time.monotonic()
-            if now < due:
-                self._stop.wait(due - now)
-                continue
-            due = max(due + self._pace * len(self._threads), now)
-            one = self._try()
-            with self._lock:
-                self.tries.append(one)
+            task = asyncio.create_task(self._try())
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+            due = max(due + self._pace, time.monotonic() - 1)
+            await asyncio.sleep(due - time.monotonic())
+        await asyncio.gather(*under_way)
 
-    def _try(self) -> Try:
+    async def _try(self) -> None:
         begun = time.monotonic()
-        fault = ""
-        connection = http.client.HTTPConnection(self._address, 80, timeout=self._patience)
+        fault, writer = "", None
         try:
-            connection.request("GET", self._path)
-            response = connection.getresponse()
-            response.read()
-            if response.status != 200:
-                fault = f"status {response.status}"
-        except (OSError, http.client.HTTPException) as exc:
-            fault = f"{type(exc).__name__}: {exc}"
+            async with asyncio.timeout(self._patience):
+                reader, writer = await asyncio.open_connection(self._address, 80)
+                writer.write(self._request)
+                answer = await reader.read()
+            if not answer.startswith(b"HTTP/1.1 200 "):
+                fault = f"answered {answer[:40]!r}"
+        except (OSError, TimeoutError) as exc:
+            fault = f"{type(exc).__name__} {exc}".strip()
         finally:
-            with suppress(OSError):
-                connection.close()
-        return Try(begun, time.monotonic(), fault)
+            if writer is not None:
+                writer.transport.abort()
+        self.tries.append(Try(begun, time.monotonic(), fault))
 
     def since(self, at: float) -> list[Try]:
         """The requests begun since then, in order."""
-        with self._lock:
-            return sorted((one for one in self.tries if one.begun >= at), key=lambda one: one.begun)
+        return sorted((one for one in list(self.tries) if one.begun >= at), key=lambda one: one.begun)
 
     def failed(self, at: float) -> list[Try]:
         return [one for one in self.since(at) if one.fault]
@@ -219,15 +238,7 @@ class Client:
 
     def close(self) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
-def _enter(fd: int) -> None:
-    from tests.kit.netns import CLONE_NEWNET, libc  # noqa: PLC0415 - only threads of the client do this
-
-    if libc.setns(fd, CLONE_NEWNET):
-        raise OSError("setns")
+        self._thread.join()
 
 
 class Pair:
@@ -251,9 +262,20 @@ class Pair:
         return self.nodes["b"]
 
     def settle(self, active: str = "a") -> None:
-        """One node is Active, the other Backup."""
+        """That node is Active, the other Backup and able to take over. Who was first at the start, has it at first."""
+        wait_until(lambda: any(node.states() == {"active"} for node in self.nodes.values()), 30)
+        for node in self.nodes.values():
+            wait_until(node.serves, 30)
+        if self[active].states() != {"active"}:
+            wait_until(lambda: self[active].ask("handover")["ok"], 10, 0.1)
         for host, node in self.nodes.items():
             node.wait_for("active" if host == active else "backup")
+
+    def settle_down(self) -> None:
+        """Long enough for a second move, if there were one: both can serve, and a few intervals more."""
+        for node in self.nodes.values():
+            wait_until(node.serves, 30)
+        time.sleep(0.5)
 
     def holders(self, vip=VIP) -> list[str]:
         return [host for host, node in self.nodes.items() if node.holds(vip)]

@@ -1,0 +1,253 @@
+"""The scenario that must always work: two real instances, a client that asks on, and whatever happens to one of them.
+
+Times are bounded with a wide margin here, for the machine may be busy: who holds the address, how often it moved and
+which requests failed is what counts.
+"""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from tests.kit import pair as kit
+from tests.kit.netns import VIP, VIP6, make_lab, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+BOTH = [str(VIP), str(VIP6)]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    with make_lab() as lab:
+        yield kit.Pair(lab, tmp_path_factory.mktemp("pair"), kit.config(vip=BOTH))
+
+
+@pytest.fixture
+def client(pair):
+    """Asks once in 10 ms, from a state in which A is Active and B can take over."""
+    pair.settle("a")
+    one = kit.Client(pair.lab)
+    one.wait_for_answers()
+    yield one
+    one.close()
+
+
+def moved_to_b(pair, client, at, most_ms, seconds=5):
+    """B has both addresses and A none; the client went without for at most so long."""
+    pair.b.wait_for("active", seconds)
+    client.wait_for_answers()
+    wait_until(lambda: pair.holders() == ["b"] and pair.holders(VIP6) == ["b"])
+    assert client.outage(at) < most_ms, (client.failed(at), pair.said())
+
+
+def test_a_node_whose_last_worker_is_killed_lets_go_at_once(pair, client):
+    at = time.monotonic()
+    pair.a.kill("worker-0")
+    moved_to_b(pair, client, at, 200)
+    assert len(client.failed(at)) < 5
+    assert "no live worker" in pair.a.said()
+
+
+def test_a_handover_costs_no_request(pair, client):
+    at = time.monotonic()
+    answer = pair.a.ask("handover")
+    assert answer["ok"], answer
+    assert answer["to"] == "b"
+    assert answer["milliseconds"] < 200
+    moved_to_b(pair, client, at, 100)
+    assert len(client.failed(at)) <= 1  # one that came between the last look and the move
+    assert pair.a.ask("handover")["ok"]  # from the other side
+    pair.a.wait_for("active")
+
+
+def test_a_drill_goes_there_and_back(pair, client):
+    at = time.monotonic()
+    answer = pair.a.ask("drill", seconds=0.5)
+    assert answer["ok"], answer
+    pair.a.wait_for("active")
+    assert len(client.failed(at)) <= 2
+    assert not pair.b.ask("drill")["ok"]
+
+
+def test_when_ha_is_killed_the_supervisor_cleans_up_and_starts_it_as_backup(pair, client):
+    at = time.monotonic()
+    pair.a.kill("ha")
+    moved_to_b(pair, client, at, 300)
+    assert "let go of vip-51-ipv4, vip-51-ipv6 in its place" in pair.a.said()
+    pair.a.wait_for("backup")
+    assert pair.holders() == ["b"]
+
+
+def test_when_the_supervisor_is_killed_ha_lets_go_and_ends(pair, client):
+    ha = pair.a.pid("ha")
+    at = time.monotonic()
+    os.kill(pair.a.pid("supervisor"), signal.SIGKILL)
+    moved_to_b(pair, client, at, 300)
+    wait_until(lambda: not is_alive(ha))
+    pair.a.process.wait(10)
+    pair.a.start()
+    pair.a.wait_for("backup")
+
+
+def test_a_cut_link_moves_the_address_and_its_return_moves_nothing(pair, client):
+    at = time.monotonic()
+    pair.lab.cut("a")
+    moved_to_b(pair, client, at, 1000)
+    assert pair.a.states() == {"initialize"}
+    back = time.monotonic()
+    pair.lab.restore("a")
+    pair.a.wait_for("backup")
+    pair.settle_down()
+    assert pair.holders() == ["b"]
+    assert not client.failed(back)
+
+
+def test_a_polite_stop_costs_no_request_and_power_back_moves_nothing(pair, client):
+    at = time.monotonic()
+    assert pair.a.stop() == 0
+    moved_to_b(pair, client, at, 100)
+    assert len(client.failed(at)) <= 1
+    back = time.monotonic()
+    pair.a.start()
+    pair.a.wait_for("backup")
+    pair.settle_down()
+    assert pair.holders() == ["b"]
+    assert not client.failed(back)
+
+
+def test_a_hung_worker_is_as_good_as_none(pair, client):
+    at = time.monotonic()
+    pair.a.kill("worker-0", signal.SIGSTOP)
+    try:
+        moved_to_b(pair, client, at, 1500)
+    finally:
+        pair.a.kill("worker-0", signal.SIGCONT)
+
+
+def test_a_frozen_ha_loses_its_address_to_the_kernel_and_its_thaw_moves_nothing(pair, client):
+    at = time.monotonic()
+    pair.a.kill("ha", signal.SIGSTOP)
+    try:
+        pair.b.wait_for("active", 5)
+        wait_until(lambda: not pair.a.holds(), 3)
+        assert time.monotonic() - at < 3
+    finally:
+        pair.a.kill("ha", signal.SIGCONT)
+    pair.a.wait_for("backup")
+    pair.settle_down()
+    assert pair.holders() == ["b"]
+
+
+def test_when_all_of_a_node_is_killed_at_once_the_kernel_cleans_up(pair, client):
+    processes = [one["pid"] for one in pair.a.state()["processes"]]
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in processes:
+        os.kill(pid, signal.SIGKILL)
+    pair.b.wait_for("active", 5)
+    wait_until(lambda: not pair.a.holds() and not pair.a.holds(VIP6), 3)
+    pair.a.process.wait(10)
+    pair.a.start()
+    pair.a.wait_for("backup")
+
+
+def test_a_partition_ends_with_one_active(pair, client):
+    pair.lab.isolate("a")
+    pair.b.wait_for("active", 5)
+    assert pair.a.states() == {"active"}, "nobody told it anything"
+    time.sleep(1)
+    pair.lab.restore("a")
+    wait_until(lambda: pair.holders() == ["a"] and pair.holders(VIP6) == ["a"], 5)
+    pair.b.wait_for("backup")
+    client.wait_for_answers()
+    shouts = pair.a.ask("status")["routers"][0]["shouts"]
+    assert "split-brain" in shouts or "split-brain" in pair.b.ask("status")["routers"][0]["shouts"]
+
+
+def test_filtered_advertisements_move_nothing_while_the_link_lives(pair, client):
+    before, at = moves(pair), time.monotonic()
+    pair.lab.mute("a")
+    try:
+        wait_until(lambda: "adverts-filtered" in pair.b.ask("status")["routers"][0]["shouts"], 10)
+    finally:
+        pair.lab.clear("a")
+    assert moves(pair) == before
+    assert not client.failed(at)
+
+
+def test_reloads_move_nothing_and_take_new_values_over(pair, client):
+    before, at = moves(pair), time.monotonic()
+    for number in range(3):
+        text = kit.config(vip=BOTH, ha=f'garp_refresh = "{10 + number}s"')
+        for node in pair.nodes.values():
+            node.write(text)
+            node.reload()
+    assert moves(pair) == before
+    assert not client.failed(at)
+    more = kit.config(vip=[*BOTH, "192.168.8.101/24"])
+    for node in pair.nodes.values():
+        node.write(more)
+        node.reload()
+    wait_until(lambda: pair.a.namespace.reaches("192.168.8.101"))
+    assert moves(pair) == before
+    for node in pair.nodes.values():
+        node.write(pair.text)
+        node.reload()
+    wait_until(lambda: not pair.a.namespace.reaches("192.168.8.101", 0.2), 10)
+    assert moves(pair) == before
+
+
+def test_with_preempt_the_preferred_node_takes_the_address_back(pair, client):
+    text = kit.config(vip=BOTH, ha="preempt = true")
+    for node in pair.nodes.values():
+        node.write(text)
+        node.reload()
+    try:
+        at = time.monotonic()
+        pair.a.kill("worker-0")
+        pair.b.wait_for("active", 5)
+        pair.a.wait_for("active", 15)  # when its new worker has served for long enough
+        wait_until(lambda: pair.holders() == ["a"])
+        client.wait_for_answers()
+        assert len(client.failed(at)) < 20
+    finally:
+        for node in pair.nodes.values():
+            node.write(pair.text)
+            node.reload()
+
+
+def test_status_says_who_is_what_and_why(pair, client):
+    status = pair.a.ask("status")
+    assert {one["state"] for one in status["routers"]} == {"active"}
+    assert {one["vrid"] for one in status["routers"]} == {51}
+    (other,) = status["nodes"]
+    assert (other["name"], other["link"], other["drift"]) == ("b", "up", False)
+    processes = {one["name"]: one["state"] for one in pair.a.state()["processes"]}
+    assert processes["ha"] == "running"
+    assert not pair.a.ask("nonsense")["ok"]
+
+
+def test_at_the_end_nothing_is_left(pair):
+    pair.settle("a")
+    assert pair.a.namespace.sysctl("net.ipv4.conf.eth0.arp_ignore") == "1"
+    for node in pair.nodes.values():
+        assert node.stop() == 0
+        assert not node.holds()
+        assert not node.holds(VIP6)
+        assert node.namespace.sysctl("net.ipv4.conf.eth0.arp_ignore") == "0"
+        assert json.loads((node.runtime / "ha.state").read_text())["addresses"] == []
+
+
+def moves(pair):
+    return {host: node.ask("status")["routers"][0]["transitions"] for host, node in pair.nodes.items()}
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
