@@ -177,6 +177,7 @@ class VirtualRouter:
     wanted_from: MonoTime = _NEVER  # until then we do not want it back
     barred_until: MonoTime = _NEVER  # until then we do not claim at all
     given_away: bool = False  # by an operator: preempt alone does not take it back
+    unseen: bool = False  # the other did not see us: until we see it, asking it back would only go to and fro
     clock: MonoTime = _NEVER  # of the last event
     _out: list[Command] = field(default_factory=list)
 
@@ -229,14 +230,14 @@ class VirtualRouter:
 
         An Active's beats go with its advertisements: so its death is seen on both ways at the same time.
         """
-        barred = self.clock < self.barred_until
+        cannot = self.state is State.INITIALIZE or self.clock < self.barred_until
         return e.PeerWord(
             node=self.config.node,
             vrid=self.config.vrid,
             family=self.config.family,
             state=self.state,
             priority=self.priority,
-            fitness=Fitness.UNFIT if barred else self.health.fitness,
+            fitness=Fitness.UNFIT if cannot else self.health.fitness,
             incarnation=self.incarnation,
             source=self.config.source,
             interval=self.config.interval,
@@ -457,6 +458,9 @@ class VirtualRouter:
         if self.claimable and word is not None and word.state is not State.ACTIVE:
             return  # sent before it let go
         self._note_form(advert)
+        self.unseen = False
+        if advert.node == self.let_go_of:
+            self.let_go_at, self.let_go_of = None, ""
         interval = self._learned(advert)
         if self._is_wanted(advert.node, rank(advert.priority, advert.source), word, now):
             if word is None:
@@ -490,7 +494,7 @@ class VirtualRouter:
 
     def _is_wanted(self, node: str, theirs: Rank, word: PeerWord | None, now: MonoTime) -> bool:
         """Whether this node should take the address from that Active: being better alone is no reason."""
-        if theirs >= self._rank() or now < max(self.wanted_from, self.barred_until):
+        if theirs >= self._rank() or self.unseen or now < max(self.wanted_from, self.barred_until):
             return False
         if self._is_healthier(node, theirs.priority, word):
             return True
@@ -526,9 +530,9 @@ class VirtualRouter:
 
     def _end_asking(self, now: MonoTime) -> None:
         """An interval without a word: it is dead. While it goes on talking, only its own resigning moves us."""
-        heard = self.words.said[self.let_go_of].at
-        if now - heard < self.config.interval:
-            self.let_go_at = MonoTime(heard + self.config.interval)
+        silent = MonoTime(self.words.said[self.let_go_of].at + self.config.interval)
+        if silent > now:
+            self.let_go_at = silent
         else:
             self.let_go_at = None
             self._try_to_claim("the Active neither answers nor is seen", now)
@@ -547,7 +551,8 @@ class VirtualRouter:
         self._shout(Loud.FILTERED, name)
         self._listen(now)
         node = self._node(name)
-        if node is not None and node.path is Path.OTHER and self.let_go_at is None and not self.probing:
+        idle = self.let_go_at is None and not self.probing and not self.unseen
+        if node is not None and node.path is Path.OTHER and idle:
             self.let_go_of = name
             self._ask("filtered", now)
 
@@ -651,7 +656,7 @@ class VirtualRouter:
             return
         if why == "ended":
             self._try_to_claim("advertisements of an ended life, and nobody answers", now)
-        elif why == "filtered":
+        elif why == "filtered" and self.let_go_of:  # not heard meanwhile
             self.let_go_at = MonoTime(now + self.config.interval)
             self._do(Tell(Say.LET_GO, self.let_go_of))
 
@@ -660,7 +665,7 @@ class VirtualRouter:
     def _claim(self, why: str, now: MonoTime, let_go: str = "") -> None:
         """The address, who has it, the advertisement, in this order."""
         self._leave_backup()
-        self.zeros, self.given_away = (), False
+        self.zeros, self.given_away, self.unseen = (), False, False
         self.incarnation += 1
         vips = self.held = self.config.addresses
         life = timing.lifetime(self.config)
@@ -814,10 +819,11 @@ class VirtualRouter:
         words = [self.words.of(node.name, now) for node in self.config.nodes]
         if all(word is not None and word.state is not State.ACTIVE for word in words):
             self._recover(now)  # also when there is no other node
-        elif not self.probing:
-            self._ask("late", now)
-            self.advert_at = self.probe_at
-            self.garps, self.refresh_at = (), self.probe_at
+        else:
+            if not self.probing:
+                self._ask("late", now)
+            self.advert_at = self.refresh_at = self.probe_at  # nothing before the answer
+            self.garps = ()
 
     def _recover(self, now: MonoTime) -> None:
         self.late = self.doubt = False
@@ -882,6 +888,7 @@ class VirtualRouter:
             self._resign(now, f"{word.node} is better", word.node)
         elif asked and word.say is Say.LET_GO:
             self._resign(now, f"{word.node} does not see us", word.node)
+            self.unseen = True
         elif self.health.fitness is Fitness.UNFIT and word.fitness is not Fitness.UNFIT:
             self._give_up(now, word.node)
 

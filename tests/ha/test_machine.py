@@ -753,6 +753,33 @@ def test_k4_an_active_asked_to_let_go_does():
     trace(router, (now, word(say=Say.LET_GO, to="a"), TO_B))
 
 
+@pytest.mark.parametrize("preempt", [True, False])
+def test_k4_two_nodes_that_only_see_each_other_on_the_link_do_not_pass_the_address_to_and_fro(preempt):
+    lan = Lan(interval=0.1, path=Path.OTHER, preempt=preempt)
+    lan.start()
+    lan.run(1)
+    lan.partition({"a"}, {"b"})
+    lan.run(20)
+    assert lan.active == ["b"]
+    assert [name for _, name, _ in lan.moves[3:]] == ["a", "b"]
+    lan.heal()
+    lan.run(1)
+    assert lan.active == (["a"] if preempt else ["b"])
+
+
+@pytest.mark.parametrize("path", Path)
+def test_s11_a_cut_seen_as_lost_carrier_costs_a_link_on_another_path_no_waiting(path):
+    lan = Lan(interval=0.1, path=path)
+    lan.start()
+    lan.run(1)
+    lan.cut("a")
+    lan.run(0.01 if path is Path.OTHER else 0.35)
+    assert lan.active == ["b"]
+    lan.plug("a")
+    lan.run(5)
+    assert lan.active == ["b"]
+
+
 def test_k4_on_the_same_path_nobody_is_asked():
     router, now = filtered(Path.SAME)
     trace(router, (now, TimerFired(), []))

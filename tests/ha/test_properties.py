@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ha import events as e
-from ha.events import Family, Fitness, State
+from ha.events import Family, Fitness, Path, State
 from ha.machine import TRANSITIONS, VirtualRouter
 from ha.packet import GROUPS, Advertisement, Datagram, Dropped, Expected, Listener, Reason, build, receive
 from tests.kit.lan import SOURCES, VIP, Lan, config, health, source
@@ -38,6 +38,9 @@ FAULTS = st.sampled_from(
         "handover",
         "mute",
         "nolink",
+        "cut",
+        "plug",
+        "suspend",
     ]
 )
 STEPS = st.lists(st.tuples(FAULTS, st.integers(0, 2), st.floats(0.0, 1.5)), max_size=12)
@@ -74,6 +77,12 @@ def do_fault(lan, what, name):
             lan.mute ^= {name}
         case "nolink":
             lan.link = not lan.link
+        case "cut":
+            lan.cut(name)
+        case "plug":
+            lan.plug(name)
+        case "suspend":
+            lan.tell(name, e.Suspended())
 
 
 def end_faults(lan):
@@ -81,6 +90,8 @@ def end_faults(lan):
     lan.heal()
     lan.loss, lan.duplicates, lan.delay, lan.mute = 0.0, 0.0, (0.0001, 0.0001), set()
     for name, node in lan.nodes.items():
+        if not node.carrier:
+            lan.plug(name)
         if not node.alive:
             lan.revive(name)
         elif node.frozen:
@@ -93,13 +104,13 @@ def run_faults(lan, steps):
         lan.run(seconds)
 
 
-def check_converges(names, link, preempt, steps, seed, families=(Family.IPV4,)):
-    lan = Lan(names, seed=seed, link=link, interval=INTERVAL, preempt=preempt, families=families)
+def check_converges(names, link, preempt, steps, seed, families=(Family.IPV4,), path=Path.SAME):
+    lan = Lan(names, seed=seed, link=link, interval=INTERVAL, preempt=preempt, families=families, path=path)
     lan.start()
     lan.run(2 * DOWN)
     run_faults(lan, steps)
     end_faults(lan)
-    lan.run(65.0 if any(node.router.barred_until > lan.now for node in lan.nodes.values()) else 2 * DOWN)
+    lan.run(65.0 if any(node.router.barred_until > lan.now for node in lan.nodes.values()) else 0.2 + 2 * DOWN)
     fit = [name for name in names if lan.nodes[name].router.health.fitness is not Fitness.UNFIT]
     if fit:
         assert len(lan.active) == 1, lan.moves
@@ -127,10 +138,17 @@ def test_property_1_three_nodes_converge_to_one_active_after_the_last_fault(link
 
 
 @pytest.mark.long
-@given(st.sampled_from([("a", "b"), ("a", "b", "c")]), st.booleans(), st.booleans(), STEPS, st.integers(0, 2**16))
+@given(
+    st.sampled_from([("a", "b"), ("a", "b", "c")]),
+    st.booleans(),
+    st.booleans(),
+    STEPS,
+    st.integers(0, 2**16),
+    st.sampled_from(Path),
+)
 @settings(max_examples=1500, deadline=None)
-def test_property_1_in_thousands_of_histories(names, link, preempt, steps, seed):
-    check_converges(names, link, preempt, steps, seed)
+def test_property_1_in_thousands_of_histories(names, link, preempt, steps, seed, path):
+    check_converges(names, link, preempt, steps, seed, path=path)
 
 
 @given(st.booleans(), STEPS, st.integers(0, 2**16))

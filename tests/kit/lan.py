@@ -131,7 +131,10 @@ class Lan:
         old = self.nodes[name]
         node = self.nodes[name] = self._make(name, old.router.incarnation + 1)
         node.life = old.life
+        node.carrier = old.carrier
         self.start(name)
+        if not node.carrier:
+            self.tell(name, e.InterfaceChanged(up=False))
 
     def freeze(self, name):
         self.nodes[name].frozen = True
@@ -143,6 +146,15 @@ class Lan:
         waiting, node.inbox = node.inbox, []
         for router, event in waiting:
             self._give(node, router, event)
+
+    def cut(self, name):
+        """The cable is out, and the node sees it."""
+        self.nodes[name].carrier = False
+        self.tell(name, e.InterfaceChanged(up=False))
+
+    def plug(self, name):
+        self.nodes[name].carrier = True
+        self.tell(name, e.InterfaceChanged(up=True))
 
     def partition(self, *islands):
         self.islands = {name: number for number, names in enumerate(islands) for name in names}
@@ -170,12 +182,14 @@ class Lan:
     # ---- time --------------------------------------------------------------------------------------------------------
 
     def run(self, seconds):
-        end = self.now + seconds
+        end, same = self.now + seconds, 0
         while True:
             at, act = self._next()
             if at is None or at > end:
                 self._advance(end)
                 return
+            same = same + 1 if at <= self.now else 0
+            assert same < 1000, "a deadline that does not go away"
             self._advance(at)
             act()
 
