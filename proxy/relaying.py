@@ -121,7 +121,7 @@ class Relaying:
     def _take_off(self, x: Exchange, request: Request, relay: Relay) -> Flight:
         """What was relayed may be stored after all: its fetch goes on as a flight that nobody joins."""
         flight = Flight(self._spine.landing, self._spine.store, x.key, x, started=x.started, wall=x.wall)
-        flight.outdated = relay.purges != self._spine.flights.purges  # by a purge since, of this or of anything else
+        flight.outdated = self._spine.flights.is_outdated(x.key, relay.purges)
         self._spine.flights.open(flight, listed=False)
         flight.pattern = x
         flight.request = request
@@ -158,10 +158,10 @@ class Relaying:
         if relay.storable and not self._is_refused(x, checked, head, now):
             return None
         if x.request.method not in SAFE:
-            current = relay.purges == self._spine.flights.purges
+            outdated = self._spine.flights.is_outdated(x.key, relay.purges)
             self._invalidate(x, checked.head)
-            if request is not None and self._answers_get(x, checked, head, now):
-                relay.purges = self._spine.flights.purges if current else relay.purges
+            if not outdated and request is not None and self._answers_get(x, checked, head, now):
+                relay.purges = self._spine.flights.purges  # its own invalidation does not concern it
                 return None
         elif relay.update and x.request.method == b"HEAD":
             head = self._update_by_head(x, head, relay.update, now)

@@ -12,6 +12,7 @@ once.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from cachetools import TTLCache
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from proxy.upstream.connection import UpstreamConnection
 
 WINDOW = 256 * 2**10  # bytes ahead of the slowest reader, of a body that is not stored after all
+PURGES = 256  # remembered by their keys; a fetch during which there were more is taken for outdated
 UNSHAREABLE = 4096  # keys remembered as not worth waiting for, and
 UNSHAREABLE_TIME = 120.0  # seconds for how long (Varnish's hit-for-miss default)
 
@@ -59,7 +61,8 @@ class Flights:
     def __init__(self, now: Callable[[], float]) -> None:
         self._flights: dict[bytes, Flight] = {}  # those that can be joined
         self._loose: set[Flight] = set()  # those that cannot, or not any more
-        self.purges = 0  # how often something was outdated
+        self.purges = 0  # how often something was outdated, and
+        self._purged: deque[bytes | None] = deque(maxlen=PURGES)  # which keys the last times; None: by another mark
         self._unshareable: TTLCache[bytes, bool] = TTLCache(UNSHAREABLE, UNSHAREABLE_TIME, timer=now)
 
     def get(self, key: bytes) -> Flight | None:
@@ -90,15 +93,24 @@ class Flights:
         """What is stored under the key has been purged: nothing that was asked for before comes after it into the
         store.
         """
-        self.purges += 1
+        self._note_purge(key)
         flight = self._flights.get(key)
         if flight is not None:
             self.close(flight)
-        if self._loose:
-            self.outdate_where(lambda one: one.key == key)
+        for flight in self._loose:
+            flight.outdated = flight.outdated or flight.key == key
+
+    def is_outdated(self, key: bytes, since: int) -> bool:
+        """Something under this key may have been outdated after so many purges."""
+        count = self.purges - since
+        return count > len(self._purged) or any(self._purged[-n] in {None, key} for n in range(1, count + 1))
+
+    def _note_purge(self, key: bytes | None) -> None:
+        self.purges += 1
+        self._purged.append(key)
 
     def outdate_where(self, concerned: Callable[[Flight], bool]) -> None:
-        self.purges += 1
+        self._note_purge(None)
         for flight in [flight for flight in self._flights.values() if concerned(flight)]:
             self.close(flight)
         for flight in self._loose:

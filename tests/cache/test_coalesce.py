@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import errors
-from proxy.cache.coalesce import UNSHAREABLE_TIME, WINDOW, Flight, Flights
+from proxy.cache.coalesce import PURGES, UNSHAREABLE_TIME, WINDOW, Flight, Flights
 from proxy.cache.store import Store
 from proxy.delivery import Delivery
 from proxy.errors import Failure
@@ -420,3 +420,21 @@ def test_a_cut_body_is_kept_as_the_part_that_the_judge_makes_of_it(air, outdated
     assert reader.writer.end_seen == "reset"
     assert (len(kept), air.store.entries) == ((0, 0) if outdated else (1, 1))
     assert air.store.reserved == 0
+
+
+def test_a_purge_concerns_its_own_key_and_what_is_not_remembered(air):
+    flights = air.flights
+    before = flights.purges
+    assert not flights.is_outdated(KEY, before)
+    flights.outdate(b"another")
+    assert not flights.is_outdated(KEY, before)
+    flights.outdate(KEY)
+    assert flights.is_outdated(KEY, before)
+    assert not flights.is_outdated(KEY, flights.purges)
+    before = flights.purges
+    flights.outdate_where(lambda _flight: False)
+    assert flights.is_outdated(KEY, before)
+    before = flights.purges
+    for number in range(PURGES + 1):
+        flights.outdate(b"%d" % number)
+    assert flights.is_outdated(KEY, before)
