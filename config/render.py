@@ -1,4 +1,4 @@
-"""Text made from the schema alone: effective configuration, default.toml, tomcat.toml, reference page, JSON Schema.
+"""Text made from the schema alone: effective configuration, default.toml, starts, reference page, JSON Schema.
 
 `python -m config.render` rewrites the files; a test fails while one of them is stale. In the commented files a line of
 prose begins with `# `, an option with `#` alone: taking that away gives a file that says what is so without it.
@@ -191,7 +191,8 @@ def _is_optional(kind: type[Table], option: Option) -> bool:
 
 
 # Table, what it is for, and its options: name, value, written out (or only proposed).
-_TOMCAT: tuple[tuple[str, str, tuple[tuple[str, str, bool], ...]], ...] = (
+_Start = tuple[tuple[str, str, tuple[tuple[str, str, bool], ...]], ...]
+_TOMCAT: _Start = (
     (
         "site",
         "a cache in front of Tomcat",
@@ -224,14 +225,59 @@ _TOMCAT: tuple[tuple[str, str, tuple[tuple[str, str, bool], ...]], ...] = (
 )
 
 
+# The same for a pair; Tomcat may run on both nodes, or elsewhere.
+_PAIR: _Start = (
+    (
+        "ha",
+        "two nodes, one address; the same lines on both",
+        (
+            ("vip", '["192.168.8.100/24"]', True),
+            ("vrid", "51", True),
+            ("nodes", '{ a = "192.168.8.4", b = "192.168.8.6" }', True),
+            ("secret", '{ file = "ha.key" }', True),
+            ("interval", '"100ms"', True),
+            ("preempt", "true", False),
+            ("notify", '"/etc/tandem/notify"', False),
+            (
+                "track",
+                '[{ name = "gateway", script = ["/bin/ping", "-c1", "-W1", "192.168.8.1"], weight = 20 }]',
+                False,
+            ),
+        ),
+    ),
+    (
+        "site",
+        "a cache in front of Tomcat",
+        (
+            ("listen", '":80"', True),
+            ("upstream", '["192.168.8.20:8080"]', True),
+            ("preset", '"tomcat"', True),
+            ("health", '{ path = "/", every = "1s" }', True),
+        ),
+    ),
+    ("log", "", (("access", '{ file = "access.log", format = "combined" }', False),)),
+)
+
+
 def render_tomcat() -> str:
     """config/tomcat.toml, what `tandem init tomcat` writes: a start for people, with the schema's own sentences."""
+    return _render_start("Tandem in front of Tomcat.", _TOMCAT)
+
+
+def render_pair() -> str:
+    """config/pair.toml, what `tandem init pair` writes."""
+    return _render_start(
+        "Two nodes with Tandem and one address. The secret: (umask 077; tandem ha key > ha.key).", _PAIR
+    )
+
+
+def _render_start(title: str, start: _Start) -> str:
     lines = [
-        "# Tandem in front of Tomcat. Check it with `tandem check -c FILE`, start it with `tandem run -c FILE`.",
+        f"# {title} Check it with `tandem check -c FILE`, start it with `tandem run -c FILE`.",
         "# Lines that begin with `#` and a name are proposals: take the `#` away. All options: config/default.toml.",
     ]
     top = {option.name: option for option in options(Config)}
-    for name, purpose, chosen in _TOMCAT:
+    for name, purpose, chosen in start:
         table = top[name].table
         assert table is not None
         inner = {option.name: option for option in options(table)}
@@ -422,6 +468,7 @@ def build_files() -> dict[str, str]:
     """Each file made from the schema, by its path from the project's root."""
     return {
         "config/default.toml": render_defaults(),
+        "config/pair.toml": render_pair(),
         "config/tomcat.toml": render_tomcat(),
         "docs/configuration.md": render_reference(),
         "docs/configuration.schema.json": render_json_schema(),

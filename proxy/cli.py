@@ -1,7 +1,7 @@
 """The command line: which command does what, with which words; each command is a function that returns the exit status.
 
-0 fine, 1 faulty, 2 wrong usage. Commands that ask a running instance are in proxy/commands.py, imported only when one
-of them or help is wanted: `tandem run` becomes the supervisor, which stays small.
+0 fine, 1 faulty, 2 wrong usage. Commands that ask a running instance are in proxy/commands.py and proxy/pairing.py,
+imported only when one of them or help is wanted: `tandem run` becomes the supervisor, which stays small.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ first steps:
   tandem init tomcat > tandem.toml               a file to start from
   tandem check -c tandem.toml                    every fault at once, with line and remedy
   tandem run -c tandem.toml                      serve; SIGHUP or `tandem reload` takes changes over
+  tandem init pair > tandem.toml                 two nodes with one address; then: tandem ha status
 
 Exit status: 0 fine, 1 faulty, 2 wrong usage. Each command explains itself with --help.
 """
-_TEMPLATES: Final[dict[str, Callable[[], str]]] = {"tomcat": render.render_tomcat}
+_TEMPLATES: Final[dict[str, Callable[[], str]]] = {"pair": render.render_pair, "tomcat": render.render_tomcat}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -72,8 +73,10 @@ def build_parser(*, complete: bool = True) -> argparse.ArgumentParser:
     _add_others(commands)
     if complete:
         from proxy import commands as asking  # noqa: PLC0415 - see the module's docstring
+        from proxy import pairing  # noqa: PLC0415
 
         asking.add_arguments(commands)
+        pairing.add_arguments(commands)
     return parser
 
 
@@ -143,7 +146,7 @@ def _add_file_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
         description="Print a configuration file to start from, with a sentence on each line's meaning.",
         epilog="example: tandem init tomcat > tandem.toml",
     )
-    init.add_argument("kind", choices=sorted(_TEMPLATES), help="tomcat: a cache in front of Tomcat")
+    init.add_argument("kind", choices=sorted(_TEMPLATES), help="tomcat: a cache in front of Tomcat; pair: two of them")
     init.set_defaults(run=print_template)
 
 
@@ -201,7 +204,13 @@ def run_demo(options: argparse.Namespace) -> int:
 def show_screen(accepted: Candidate, folder: RuntimeFolder) -> None:
     usual = runtime.choose_folder(None, os.environ, os.geteuid())
     lines = screen.build_screen(
-        accepted.config, accepted.sockets, folder.path, versions.version(), usual, screen.spell_program()
+        accepted.config,
+        accepted.sockets,
+        folder.path,
+        versions.version(),
+        usual,
+        screen.spell_program(),
+        runtime.routers_of(folder.path),
     )
     _print("\n".join(lines))
 

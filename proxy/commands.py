@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from proxy.console import escape
-from proxy.runtime import ADMIN_SOCKET, choose_folder
+from proxy.runtime import ADMIN_SOCKET, choose_folder, routers_of
 
 if TYPE_CHECKING:
     import argparse
@@ -134,6 +134,9 @@ def status(args: argparse.Namespace) -> int:
         _, answer = ask(socket_path(args), "GET", "/v1/status")
     except CommandError as problem:
         return _say_fault(problem)
+    routers = routers_of(socket_path(args).parent)
+    if routers:
+        answer["ha"] = {"routers": routers}
     _show(answer, describe(answer), as_json=args.json)
     return FAULTY if answer["faults"] else FINE
 
@@ -150,6 +153,10 @@ def describe(answer: Plain) -> list[str]:
         lines += ["", f"site {site['name']} on {' '.join(site['listen'])}: {requests}"]
         rows = [(f"  {up['address']}", up.get("route", ""), _state(up), _check(up)) for up in site["upstreams"]]
         lines += _table(("  ORIGIN", "ROUTE", "STATE", "CHECK"), rows) if rows else []
+    routers = answer.get("ha", {}).get("routers", [])
+    lines += (
+        ["", *(f"vip {' '.join(one['vips'])}: {one['state']} ({one['why']})" for one in routers)] if routers else []
+    )
     lines += ["", _cache_line(answer["cache"])]
     lines += ["", *(f"! {fault}" for fault in answer["faults"])] if answer["faults"] else ["all is well"]
     return lines

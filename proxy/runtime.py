@@ -12,7 +12,7 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.rights import files_as
 
@@ -137,6 +137,16 @@ def read_state(folder: Path) -> dict[str, object]:
     if not isinstance(state, dict):
         raise ValueError(f"{folder / STATE} is no state of an instance")  # noqa: TRY004 - content, not a type
     return state
+
+
+def routers_of(folder: Path) -> list[dict[str, Any]]:
+    """The virtual routers as the supervisor last wrote them; none without [ha]."""
+    try:
+        ha = read_state(folder).get("ha")
+    except (OSError, ValueError):
+        return []
+    routers = ha.get("routers") if isinstance(ha, dict) else None
+    return [one for one in routers if isinstance(one, dict)] if isinstance(routers, list) else []
 
 
 def is_held(folder: Path) -> bool:

@@ -1,18 +1,21 @@
-"""The first screen after `tandem run`: six lines that say what is being served, where, and what to try."""
+"""The first screen after `tandem run`: lines that say what is being served, where, and what to try.
+
+Six of them, and one more with `[ha]`: the virtual addresses.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy import sockets
 from proxy.console import escape
 from proxy.runtime import ADMIN_SOCKET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from config.schema import Config, Site
@@ -29,9 +32,10 @@ def build_screen(
     version: str,
     usual: Path | None = None,
     program: str = "tandem",
+    routers: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """The six lines. They hold no secret and no control character. `usual` is where commands look for an instance,
-    `program` how they are called here.
+    """The lines. They hold no secret and no control character. `usual` is where commands look for an instance,
+    `program` how they are called here, `routers` what state.json says of virtual addresses.
     """
     addresses = sockets.addresses(held)
     workers = [(host, port) for index, host, port in addresses if index != sockets.ADMIN]
@@ -44,6 +48,7 @@ def build_screen(
         f"  listen  {_few(_spell(*one) for one in workers) or 'nowhere'}",
         f"  cache   {_cache_line(config)}",
         f"  admin   {', '.join([str(runtime / ADMIN_SOCKET), *(f'http://{_spell(*one)}/' for one in admin)])}",
+        *_vip_lines(routers),
         f"  try     {_try_line(config, workers)}{status}",
     )
     return [escape(line)[:_WIDTH] for line in lines]
@@ -54,6 +59,11 @@ def spell_program() -> str:
     if shutil.which("tandem") or not sys.argv[0].endswith("tandem"):
         return "tandem"
     return os.path.relpath(sys.argv[0])
+
+
+def _vip_lines(routers: Sequence[Mapping[str, Any]]) -> list[str]:
+    shown = _few(f"{' '.join(one['vips'])} {one['state']}" for one in routers)
+    return [f"  vip     {shown}"] if shown else []
 
 
 def _site_line(site: Site) -> str:

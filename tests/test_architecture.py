@@ -45,7 +45,7 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.keeper", "proxy.reload"),
     ("proxy.child", "proxy.observe.admin", "proxy.supervisor"),
     ("proxy.launch", "proxy.screen", "proxy.versions", "proxy.worker"),
-    ("proxy.commands", "proxy.demo"),
+    ("proxy.commands", "proxy.demo", "proxy.pairing"),
     ("proxy.cli",),
     ("proxy.__main__",),
     ("ha",),
@@ -56,9 +56,13 @@ PURE = (
     "proxy.http",
     "proxy.upstream.pool",
     "proxy.upstream.health",
+    "ha.events",
+    "ha.group",
     "ha.machine",
     "ha.packet",
     "ha.health",
+    "ha.timing",
+    "ha.words",
 )
 IMPURE = {"socket", "asyncio", "time", "random", "aiohttp", "scapy", "pyroute2"}
 
@@ -88,6 +92,7 @@ LATE_IMPORTS: dict[tuple[str, str], str] = {
     ("proxy.child", "uvloop"): "not before the rights are gone",
     ("proxy.cli", "proxy.commands"): "what asks a running instance is loaded only to ask one",
     ("proxy.cli", "proxy.demo"): "one command needs it",
+    ("proxy.cli", "proxy.pairing"): "what asks a running instance is loaded only to ask one",
     ("proxy.cli", "tomllib"): "one command needs it",
     ("proxy.demo", "aiohttp"): "in the demo origin's own process only (190 ms)",
     ("proxy.versions", "aiohttp"): "slow to load (190 ms), and most commands do without",

@@ -66,3 +66,11 @@ def test_commands_are_shown_as_they_can_be_typed_here(monkeypatch, tmp_path):
     (tmp_path / "tandem").write_text("")
     (tmp_path / "tandem").chmod(0o755)
     assert screen.spell_program() == "tandem"
+
+
+def test_with_a_pair_one_more_line_shows_the_virtual_addresses():
+    config = load.accept(b'[ha]\nvip = "192.168.8.100/24"\nnodes = { a = "192.168.8.4" }\n', "test")
+    routers = [{"vips": ["192.168.8.100/24"], "state": "backup"}]
+    lines = screen.build_screen(config, {}, Path("/run/tandem"), "1.2.3", routers=routers)
+    assert lines[5] == "  vip     192.168.8.100/24 backup"
+    assert len(lines) == 7

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from config.load import accept, load, parse
 from config.presets import settle
-from config.render import ROOT, build_files, quote, render, render_defaults, render_json_schema, render_tomcat
+from config.render import (
+    ROOT,
+    build_files,
+    quote,
+    render,
+    render_defaults,
+    render_json_schema,
+    render_pair,
+    render_tomcat,
+)
 from config.schema import Config, Ha, Node, Rule, SecretFile, Site, Upstream
 from config.units import Listen
 from tests.config.test_schema import TABLES
@@ -90,6 +99,15 @@ def test_the_proposals_for_tomcat_load_too(tmp_path):
         (tmp_path / name).touch(mode=0o600)
     text = re.sub(r"(?m)^#(?=\S)", "", render_tomcat()).replace('listen = ":80"', 'listen = [":80", ":443"]')
     assert parse(text.encode(), "t", tmp_path).warnings == ()
+
+
+def test_the_start_for_a_pair_loads_without_a_warning_and_so_do_its_proposals(tmp_path):
+    (tmp_path / "ha.key").touch(mode=0o600)
+    for text in (render_pair(), re.sub(r"(?m)^#(?=\S)", "", render_pair())):
+        loaded = parse(text.encode(), "t", tmp_path)
+        assert loaded.warnings == ()
+        assert loaded.config.ha is not None
+        assert set(loaded.config.ha.nodes) == {"a", "b"}
 
 
 @given(st.text())

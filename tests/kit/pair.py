@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -118,6 +119,18 @@ class Instance:
         os.kill(self.pid("supervisor"), signal.SIGHUP)
         wait_until(lambda: self.state().get("reload") not in (None, before), 20)
         assert self.state()["reload"]["ok"], self.state()["reload"]
+
+    def command(self, *words: str, status: int = 0) -> str:
+        """What a `tandem` command about this instance says."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "proxy", *words, "--runtime", str(self.runtime)],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == status, (done.stdout, done.stderr)
+        return done.stdout + done.stderr
 
     def stop(self, limit: float = 20) -> int:
         self.process.terminate()

@@ -230,6 +230,15 @@ def test_status_says_who_is_what_and_why(pair, client):
     assert not pair.a.ask("nonsense")["ok"]
 
 
+def test_the_commands_say_the_same(pair, client):
+    said = pair.a.command("ha", "status")
+    assert "ACTIVE" in said
+    assert "all is well" in said
+    assert "vip 192.168.8.100/24: active" in pair.a.command("status")
+    assert "handed over to b" in pair.a.command("ha", "handover")
+    assert "lives" in pair.a.command("ha", "release", status=1)
+
+
 def test_at_the_end_nothing_is_left(pair):
     pair.settle("a")
     assert pair.a.namespace.sysctl("net.ipv4.conf.eth0.arp_ignore") == "1"
