@@ -101,6 +101,7 @@ PROBE_PATIENCE: Final = 0.05  # a probe takes 20 ms; the runtime answers, or sil
 DEFENCE: Final = 0.1  # seconds between answers to somebody who claims our address
 ANSWER_GARP: Final = 1.0  # seconds between sets of announcements that advertisements provoke
 ANSWERS: Final = 4  # advertisements per interval that others can provoke
+ECHO: Final = 0.05  # seconds within which news of a removed address may be of our own last removal
 TWICE: Final = 10.0  # seconds within which a second removal of an address is no accident
 LOSSES_KEPT: Final = 60.0  # seconds
 UNFIT_PRIORITY: Final = 1
@@ -873,12 +874,15 @@ class VirtualRouter:
 
     def _active_word(self, event: e.PeerSaid, now: MonoTime) -> None:
         word = event.word
+        before = self.words.said.get(word.node)
         if not self._note_word(word, now):
             return
         if word.state is State.ACTIVE:
             self._hear_other_active(word, now)
         elif self.split_since is not None:
             self._win_split(now)
+        elif before is not None and word.incarnation > before.word.incarnation:
+            self._announce(now, after_split=True)  # it may have claimed unseen by us, and let go when it heard us
         if self.state is not State.ACTIVE:
             return
         asked = word.to == self.config.node and word.fitness >= max(self.health.fitness, Fitness.LISTENING)
@@ -920,6 +924,8 @@ class VirtualRouter:
         """An address somebody removed is put back once; twice is a will. After a long sleep it was the kernel."""
         if event.present or event.vip not in self.held:
             return
+        if now - self.active_since < ECHO and not self.doubt:
+            return  # were it gone after all, the next refresh would bring it back
         self.held = tuple(vip for vip in self.held if vip != event.vip)
         self._shout(Loud.VIP_REMOVED, str(event.vip))
         if self.doubt:

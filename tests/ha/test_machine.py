@@ -148,6 +148,18 @@ def test_t4_advertisements_are_due_on_the_grid_that_began_with_the_claim():
     assert router.advert_at == pytest.approx(slot + 1)
 
 
+def test_a1_t4_what_is_received_does_not_move_our_advertisements():
+    lan = Lan(("a",), interval=0.1)
+    lan.start()
+    lan.run(1)
+    start = lan.nodes["a"].router.active_since
+    for _ in range(400):  # 40 a second
+        lan.run(0.025)
+        lan.tell("a", advert(1, lan.now))
+    grid = {round(at - start, 6) for at, _, command in lan.log if command == SendAdvert(250)}
+    assert {round(step / 10, 6) for step in range(100)} <= grid
+
+
 def test_t4_a_missed_slot_is_sent_once_and_at_once():
     router, now = settled()
     router.handle(TimerFired(), now + 2.5)
@@ -401,6 +413,11 @@ def test_s12_an_address_that_somebody_removed_is_put_back_once():
     assert router.state is State.BACKUP
 
 
+def test_s12_late_news_of_our_own_removal_is_none():
+    router = active()
+    trace(router, (router.clock + 0.01, e.VipChanged(VIP, present=False), []))
+
+
 def test_s12_removals_far_apart_are_put_back_each_time():
     router, now = settled()
     gone = e.VipChanged(VIP, present=False)
@@ -607,6 +624,22 @@ def test_backup_silent_but_active_by_its_word_stays_and_is_loud():
         router.handle(word(state=State.ACTIVE), at)
     assert loud(router, TimerFired(), DOWN) == [Loud.FILTERED]
     assert router.deadline == pytest.approx(2 * DOWN)
+
+
+@pytest.mark.parametrize("path", [Path.SAME, Path.OTHER])
+@pytest.mark.parametrize("interval", [0.01, 0.1, 1.0])
+def test_mute_with_the_link_alive_moves_nothing_while_the_address_answers(path, interval):
+    lan = Lan(interval=interval, path=path)
+    lan.start()
+    lan.run(10 * interval)
+    before = list(lan.moves)
+    lan.mute.add("a")
+    lan.run(5)
+    lan.mute.clear()
+    lan.run(20 * interval)
+    assert lan.moves == before
+    assert {one.what for one in lan.commands("b", e.Shout)} <= {Loud.FILTERED}
+    assert 2 not in lan.holders
 
 
 def test_backup_silent_on_both_ways_claims_when_the_last_word_is_void():
@@ -826,6 +859,14 @@ def test_b2_the_winner_announces_when_the_loser_has_let_go_and_again():
     assert after == pytest.approx(
         [0.002, 0.01, 0.05, 0.1, 0.102, 0.11, 0.15, 0.25, 0.35, 1, 1.002, 1.01, 1.05, 1.1, 1.25, 2]
     )
+
+
+def test_b2_the_winner_of_a_split_that_it_never_saw_announces_too():
+    """The loser heard the better Active first, and let go without a word on the network."""
+    router, now = settled()
+    router.handle(word(incarnation=1), now)
+    assert SendGarp(VIP) not in router.handle(word(incarnation=1), now + 0.1)
+    assert SendGarp(VIP) in router.handle(word(incarnation=2), now + 0.2)
 
 
 def test_b3_a_split_is_seen_by_advertisements_words_and_arp():
