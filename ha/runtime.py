@@ -220,10 +220,11 @@ class Runtime:
             self._handle(key, e.Startup())
         self._tell_standings()
         self._beat()
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        self._loop.call_later(_COLLECT, self._collect)
+        if self._real_time:
+            gc.collect()
+            gc.freeze()
+            gc.disable()
+            self._loop.call_later(_COLLECT, self._collect)
 
     async def _remove_leftovers(self, plan: Plan) -> None:
         """What an earlier run has left, and every address of ours that is there though nobody of us is Active."""
@@ -376,6 +377,9 @@ class Runtime:
         await self._wait_until(lambda: self._stopped >= self._stations.keys(), _STOP_LIMIT)
         assert not any(station.router.held for station in self._stations.values())
         self._observer.stop()
+        for timer in (*self._timers.values(), self._beat_timer, self._settle_timer):
+            if timer is not None:
+                timer.cancel()
         if self._server is not None:
             self._server.close()
         await self._close_links()
@@ -392,7 +396,10 @@ class Runtime:
         self._state.links, self._state.addresses = [], []
         self._save()
         (self._folder / control.SOCKET).unlink(missing_ok=True)
+        for one in self._netlinks.values():
+            one.close()
         self._say(orders.Will())
+        self._channel.close()
 
     async def _close_links(self) -> None:
         links, self._links = self._links, None

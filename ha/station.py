@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ha.plan import Planned
     from ha.raw import Interface
 
-_ARP: Final = Path("/proc/net/arp")
+_ARP: Final = Path("/proc/thread-self/net/arp")
 
 
 @dataclass(slots=True)
