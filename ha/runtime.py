@@ -816,6 +816,11 @@ class Runtime:
         match question:
             case {"command": "status"}:
                 return {"ok": True, **self.status()}
+            case {"command": "metrics"}:
+                status = self.status()
+                for station in self._stations.values():
+                    station.counts.gap = 0.0
+                return {"ok": True, **status}
             case {"command": "handover"}:
                 return await self._hand_over(str(question.get("to") or ""))
             case {"command": "drill"}:
@@ -841,7 +846,6 @@ class Runtime:
 
     def _describe(self, station: Station) -> dict[str, Any]:
         router, counts = station.router, station.counts
-        gap, counts.gap = counts.gap, 0.0
         return {
             "name": station.name,
             "vrid": router.config.vrid,
@@ -856,7 +860,7 @@ class Runtime:
             "interface": router.config.interface,
             "interval": router.config.interval,
             "held": [str(vip) for vip in router.held],
-            "gap": gap,
+            "gap": counts.gap,
             "dropped": dict(station.drops()),
             "errors": dict(station.errors()),
             "shouts": dict(counts.shouts),

@@ -25,7 +25,7 @@ from aiohttp import web
 
 from proxy import bus, region
 from proxy.modes.reverse import Reverse, site_names
-from proxy.observe import gate, metrics, status
+from proxy.observe import gate, metrics, pair, status
 from proxy.observe.accesslog import escape
 from proxy.observe.gate import Peer, Refusal, Right, Token, Way
 from proxy.observe.reach import PurgeResult, Workers
@@ -332,6 +332,8 @@ class AdminService:
         text = metrics.render(self._regions(), plan.layout) + metrics.render_checks(
             (verdict.pool, verdict.address, verdict.up) for verdict in self._reach.verdicts
         )
+        if plan.settings.config.ha is not None:
+            text += await pair.scrape(plan.settings.runtime)
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     def _regions(self) -> Mapping[str, memoryview]:
