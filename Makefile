@@ -14,10 +14,10 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # Arguments for pytest, as in: make test ARGS="-k wheel"
 ARGS ?=
 
-.PHONY: help run test test-long check format bench lock audit clean
+.PHONY: help run test test-long conformance-peers check format bench lock audit clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## the demo on loopback: an embedded origin and the proxy in front of it
 	@exec $(BIN)/tandem demo
@@ -28,6 +28,9 @@ test: $(VENV)/.dev $(VENV)/.debian ## all tests but the long ones; installs what
 test-long: $(VENV)/.dev $(VENV)/.debian ## fuzz, soak and medians
 	@status=0; $(BIN)/python -m pytest -m long $(ARGS) || status=$$?; \
 	if [ $$status -eq 5 ]; then echo "There are no long tests."; else exit $$status; fi
+
+conformance-peers: $(VENV)/.dev $(VENV)/.debian ## the cache's conformance beside nginx, Varnish and Squid, case by case
+	@$(BIN)/python -m tests.conformance.peers
 
 check: $(VENV)/.dev ## format, lint, types and architecture
 	@echo "ruff format" && $(BIN)/ruff format --check .
