@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # Arguments for pytest, as in: make test ARGS="-k wheel"
 ARGS ?=
 
-.PHONY: help run test test-long conformance-peers check format bench lock audit clean
+.PHONY: help run test test-long conformance-peers check format bench pair lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: $(VENV)/.dev ## write the code as `make check` wants it
 
 bench: $(VENV)/.dev $(VENV)/.debian ## CPU per request beside nginx, HAProxy, Varnish and Squid
 	@$(BIN)/python -m benchmarks.load
+
+pair: $(VENV)/.dev $(VENV)/.debian ## two nodes in network namespaces, and what a client notices when one fails (as root)
+	@$(BIN)/python -m tests.kit.show
 
 lock: $(VENV)/.dev ## resolve the dependencies anew where pyproject.toml asks for it; UPGRADE=1: all of them
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock

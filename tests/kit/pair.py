@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kit.netns import CLONE_NEWNET, VIP, Lab, address_of, libc, wait_until
+from tests.kit.tomcat import Tomcat, start_tomcat
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "0123456789abcdef0123456789abcdef\n"
@@ -159,6 +160,14 @@ class Instance:
         words = [word for node in status["nodes"] for word in node["routers"]]
         return all(one["fitness"] == "serving" for one in [*status["routers"], *words]) and bool(words)
 
+    def get(self, target: str) -> str:
+        """What admin answers on its socket."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(self.runtime / "admin.sock"))
+            sock.sendall(f"GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            return sock.makefile().read()
+
     def holds(self, vip=VIP) -> bool:
         return self.namespace.holds(vip)
 
@@ -254,13 +263,26 @@ class Client:
         self._thread.join()
 
 
+def start_tomcat_in(lab: Lab, folder: Path) -> Tomcat:
+    """A real Tomcat on the origin's host, reached at port 8080 of its address."""
+    host = lab["origin"]
+    one = host.call(start_tomcat, folder, timeout=120)
+    host.sysctl("net.ipv4.conf.eth0.route_localnet", "1")
+    rule = f"tcp dport 8080 dnat to 127.0.0.1:{one.port}"
+    host.run(
+        "nft", f"add table ip t; add chain ip t c {{ type nat hook prerouting priority -100; }}; add rule ip t c {rule}"
+    )
+    return one
+
+
 class Pair:
     """Both nodes, the origin, and the client's view."""
 
-    def __init__(self, lab: Lab, folder: Path, text: str | None = None, nodes=("a", "b")) -> None:
+    def __init__(self, lab: Lab, folder: Path, text: str | None = None, nodes=("a", "b"), *, origin=True) -> None:
         self.lab, self.folder = lab, folder
         self.text = text or config()
-        lab["origin"].popen([sys.executable, "-c", ORIGIN])
+        if origin:
+            lab["origin"].popen([sys.executable, "-c", ORIGIN])
         self.nodes = {host: Instance(lab, host, folder, self.text) for host in nodes}
 
     def __getitem__(self, host: str) -> Instance:

@@ -7,7 +7,10 @@ which requests failed is what counts.
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from ipaddress import ip_interface
 
 import pytest
 
@@ -229,6 +232,13 @@ def test_status_says_who_is_what_and_why(pair, client):
     assert not pair.a.ask("nonsense")["ok"]
 
 
+def test_metrics_and_the_configuration_digest_are_shown(pair, client):
+    text = pair.a.get("/metrics")
+    assert "tandem_ha_up 1" in text
+    assert 'tandem_ha_state{router="vip-51-ipv4",state="active"} 1' in text
+    assert 'tandem_ha_link_up{node="b"} 1' in text
+
+
 def test_the_commands_say_the_same(pair, client):
     said = pair.a.command("ha", "status")
     assert "ACTIVE" in said
@@ -259,3 +269,103 @@ def is_alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+# ---- other pairs -----------------------------------------------------------------------------------------------------
+
+CROSSED = """
+[[ha.router]]
+vip = "192.168.8.100/24"
+vrid = 51
+[[ha.router]]
+vip = "192.168.8.101/24"
+vrid = 52
+first = "b"
+"""
+
+
+def crossed_config():
+    text = kit.config(ha="preempt = true")
+    return text.replace('vip = ["192.168.8.100/24"]\nvrid = 51\n', "").replace("\n[ha.nodes]", CROSSED + "\n[ha.nodes]")
+
+
+def test_two_routers_with_crossed_preferences_make_both_nodes_active(tmp_path):
+    second = ip_interface("192.168.8.101/24")
+    with make_lab() as lab:
+        pair = kit.Pair(lab, tmp_path, crossed_config())
+        wait_until(lambda: pair.holders() == ["a"] and pair.holders(second) == ["b"], 30)
+        pair.settle_down()
+        pair.a.kill("worker-0")
+        wait_until(lambda: pair.holders() == ["b"] and pair.holders(second) == ["b"], 5)
+        wait_until(lambda: pair.holders() == ["a"] and pair.holders(second) == ["b"], 20)
+        for node in pair.nodes.values():
+            assert node.stop() == 0
+
+
+@pytest.mark.tomcat
+def test_in_front_of_tomcat_clients_go_on(tmp_path):
+    with make_lab() as lab:
+        tomcat = kit.start_tomcat_in(lab, tmp_path)
+        try:
+            pair = kit.Pair(lab, tmp_path, kit.config(health='{ path = "/", every = "200ms" }'), origin=False)
+            pair.settle("a")
+            client = kit.Client(lab, path="/examples/jsp/snp/snoop.jsp", patience=2)
+            client.wait_for_answers()
+            at = time.monotonic()
+            pair.a.kill("worker-0")
+            pair.b.wait_for("active", 5)
+            client.wait_for_answers()
+            assert client.outage(at) < 500
+            assert pair.a.stop() == 0
+            client.close()
+        finally:
+            lab["origin"].call(tomcat.stop)
+
+
+def test_a_node_whose_origin_is_gone_yields_to_one_that_has_it(tmp_path):
+    with make_lab() as lab:
+        pair = kit.Pair(lab, tmp_path)
+        pair.settle("a")
+        lab["a"].run(
+            "nft",
+            "add table ip t; add chain ip t c { type filter hook output priority 0; };"
+            " add rule ip t c tcp dport 8080 reject with tcp reset",
+        )
+        pair.b.wait_for("active", 10)
+        assert "origins of shop: -30" in pair.a.command("ha", "status")
+        before = moves(pair)
+        lab["b"].run(
+            "nft",
+            "add table ip t; add chain ip t c { type filter hook output priority 0; };"
+            " add rule ip t c tcp dport 8080 reject with tcp reset",
+        )
+        wait_until(lambda: "origins of shop: -30" in pair.b.command("ha", "status"), 10)
+        time.sleep(0.5)
+        assert moves(pair) == before, "both are ill: the holder keeps it"
+
+
+def test_without_the_rights_one_line_says_which(tmp_path):
+    (tmp_path / "ha.key").write_text(kit.SECRET)
+    (tmp_path / "ha.key").chmod(0o600)
+    (tmp_path / "tandem.toml").write_text(kit.config().replace('":80"', '":8099"'))
+    done = subprocess.run(
+        [
+            *("setpriv", "--bounding-set", "-net_admin,-net_raw", sys.executable, "-P", "-m", "proxy", "run"),
+            *("-c", str(tmp_path / "tandem.toml"), "--runtime", str(tmp_path / "r")),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(kit.ROOT)},
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "[ha] needs the right CAP_NET_ADMIN and CAP_NET_RAW" in done.stderr
+
+
+def test_on_a_machine_that_is_no_node_one_line_says_so(tmp_path):
+    with make_lab(("client", "origin")) as lab:
+        text = kit.config()
+        one = kit.Instance(lab, "client", tmp_path, text)
+        assert one.process.wait(60) == 1
+        assert "no interface of this machine has the address of a node (192.168.8.4, 192.168.8.6)" in one.said()
