@@ -58,6 +58,10 @@ NO_BODY = -1  # as a length: the message has no body, and its head says of lengt
 class BodySink(Protocol):
     """Takes a body piece by piece."""
 
+    @property
+    def backlog(self) -> int:
+        """Bytes taken and not passed on yet."""
+
     def body_data(self, chunk: bytes) -> None: ...
     def body_end(self) -> None: ...
     def body_failed(self, failure: Failure) -> None: ...

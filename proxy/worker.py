@@ -29,6 +29,7 @@ from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.purging import BadPurgeError, apply_purge, touches
 from proxy.server.front import MEMO_SHARE, Door, Front
+from proxy.server.hoard import FREE
 from proxy.server.protocol import ClientConnection
 from proxy.server.tls import Certificate, ServerTls, TlsError, build_contexts, build_origin_context
 from proxy.service import Refused
@@ -260,6 +261,7 @@ class Worker:
             memo=config.cache.memo and memory > 0,
             most_connections=most,
             memo_bytes=memos // max(1, len(prepared.doors)),
+            held=FREE // settings.workers,
         )
         for connection in list(self._front.connections):
             connection.move(prepared.doors.get(connection.door.listen))

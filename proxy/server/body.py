@@ -71,6 +71,12 @@ class RequestBody:
             return False
         return True
 
+    @property
+    def holding(self) -> int:
+        """Bytes that wait here, or behind the sink."""
+        sink = self._sink
+        return self._holding if sink is None else self._holding + sink.backlog
+
     # ---- from the connection -----------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> bytes:
@@ -169,6 +175,10 @@ class RawBody:
         self._source = source
         self._sink: BodySink | None = None
         self._paused = False
+
+    @property
+    def holding(self) -> int:
+        return len(self._ahead) if self._sink is None else self._sink.backlog
 
     def feed(self, data: bytes) -> bytes:
         self.size += len(data)

@@ -18,6 +18,7 @@ from proxy import parsers
 from proxy.cache.memo import Memo
 from proxy.http.checks import check_request
 from proxy.modes.reverse import is_in
+from proxy.server.hoard import FREE, Hoard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,6 +117,7 @@ class Front:
         self.draining = False
         self.empty = asyncio.Event()  # draining, and nobody is connected any more
         self.connections: dict[ClientConnection, None] = {}  # the oldest first
+        self.hoard = Hoard(store, loop)
         self._turned_away = 0
         self._accepted = 0
         self.limits: Limits
@@ -128,8 +130,13 @@ class Front:
         self._memo_bytes = LEAST_MEMO
         store.on_gone.append(self.forget)
 
-    def configure(self, limits: Limits, *, memo: bool, most_connections: int, memo_bytes: int = 0) -> None:
-        """Plans and answers of an earlier configuration are void. `memo_bytes` is for each kind of connection."""
+    def configure(
+        self, limits: Limits, *, memo: bool, most_connections: int, memo_bytes: int = 0, held: int = FREE
+    ) -> None:
+        """Plans and answers of an earlier configuration are void. `memo_bytes` is for each kind of connection, `held`
+        what may be held for clients beside the cache.
+        """
+        self.hoard.free = held
         self._memo_bytes = max(LEAST_MEMO, memo_bytes)
         self.limits = limits
         self.memo_allowed = memo
@@ -220,6 +227,10 @@ class Front:
             del self._per_address[address]
         if self.draining and not self.connections:
             self.empty.set()
+
+    def turned_away(self) -> None:
+        """One that was here had to go."""
+        self._turned_away += 1
 
     def take_counts(self) -> tuple[int, int]:
         """(accepted, turned away) since the last call."""

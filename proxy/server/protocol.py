@@ -23,10 +23,11 @@ from proxy import errors, parsers
 from proxy.cache.memo import COPY_BELOW, Answer
 from proxy.chunked import ChunkedBody
 from proxy.errors import Failure
-from proxy.exchange import NO_BODY, Client, Exchange
+from proxy.exchange import NO_BODY, Client, Exchange, Outcome
 from proxy.http.serialise import response_bytes
 from proxy.outbox import Sender
 from proxy.server.body import RawBody, RequestBody
+from proxy.server.hoard import LIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,7 @@ LINGER_TIME = 2.0  # seconds of draining after a last answer (RFC 9112 §9.6), a
 LINGER_BYTES = 2**20  # bytes; a client that goes on longer gets its reset
 HALF_CLOSED = 0.25  # seconds a client that closed its side is still waited for: it cannot be told from one that left
 ABORT_LINGER = struct.pack("ii", 1, 0)
+FETCHED = frozenset({Outcome.MISS, Outcome.BYPASS})  # answers whose bytes are in memory for this client's sake
 
 
 class ClientConnection(Sender, asyncio.Protocol):
@@ -71,6 +73,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         "_lingered",
         "_measured",
         "_memo",
+        "_owes",
         "_quick",
         "_raw",
         "_reading_paused",
@@ -116,6 +119,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._closing = False
         self._gone = False
         self._congested = False
+        self._owes = False  # what it does not take is held for it alone
         self._reading_paused = False
         self._waiting_eof = False
         self._drained = 0  # bytes of the answer the client had taken when it was looked at last
@@ -148,6 +152,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         front = self._front
         front.closed(self)
         front.wheel.forget(self)
+        front.hoard.forget(self)
         x = self._exchange
         if x is None:
             return
@@ -231,6 +236,8 @@ class ClientConnection(Sender, asyncio.Protocol):
             self._advance()
         elif len(self._buffer) > AHEAD:
             self._pause_reading()
+        if len(self._buffer) > LIGHT:
+            self._front.hoard.weigh(self)
 
     def _expect_head(self) -> None:
         self.limit = self._front.now() + self._front.limits.head_time
@@ -399,6 +406,7 @@ class ClientConnection(Sender, asyncio.Protocol):
     def pause_body(self) -> None:
         self._pause_reading()
         self.limit = inf  # whoever holds the body has limits of its own
+        self._front.hoard.weigh(self)
 
     def resume_body(self) -> None:
         self._resume_reading()
@@ -572,7 +580,7 @@ class ClientConnection(Sender, asyncio.Protocol):
 
     def _refuse(self, failure: Failure) -> None:
         """No exchange came of these bytes: one answer, and the connection ends (RFC 9112 §2.2)."""
-        self._buffer.clear()
+        self._buffer = bytearray()  # cleared it would keep its place: holes too small for the next one like it
         if self._gone:
             return
         head, body = self._front.pipeline.refuse_unread(self.client, self, failure)
@@ -586,7 +594,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         """
         self._closing = True
         self._quick = False
-        self._buffer.clear()
+        self._buffer = bytearray()
         if not unread or not self._wire.can_write_eof():
             self._close()
             return
@@ -644,6 +652,24 @@ class ClientConnection(Sender, asyncio.Protocol):
         if self._exchange is None and not self._buffer and not self._closing:
             self._close()
 
+    @property
+    def holding(self) -> int:
+        """Bytes that came from this client and wait, or wait for it."""
+        size = len(self._buffer)
+        if self._body is not None:
+            size += self._body.holding
+        return size + self._wire.get_write_buffer_size() if self._owes else size
+
+    def let_go(self) -> None:
+        """Too much is held for clients, and by this one (hoard.py)."""
+        if self._gone:
+            return
+        self._front.turned_away()
+        if self._exchange is None and not self._closing:
+            self._refuse(Failure(errors.TOO_MANY, "too much is held for clients"))
+        else:
+            self._wire.abort()
+
     def cut(self) -> None:
         """At once, whatever is in flight."""
         if not self._gone:
@@ -660,11 +686,15 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._quick = False
         self.limit = self._front.now() + self._front.limits.client_idle
         self._drained = self._wire.get_write_buffer_size()
-        if self._exchange is None:
+        x = self._exchange
+        if x is None:
             self._pause_reading()
+        elif x.outcome in FETCHED:
+            self._owes = True
+            self._front.hoard.weigh(self)
 
     def resume_writing(self) -> None:
-        self._congested = False
+        self._congested = self._owes = False
         self.limit = inf
         x = self._exchange
         if x is None:

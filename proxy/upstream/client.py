@@ -161,10 +161,10 @@ class Upstreams:
             raise Failure(errors.TLS_ERROR, f"{origin.address}: {problem.reason or problem}") from problem
         except OSError as problem:
             raise Failure(errors.CONNECT_ERROR, f"{origin.address}: {problem.strerror or problem}") from problem
-        if connection.transport is not None:  # else it is lost already
+        if connection.transport is not None:  # else it is lost already, and its number may be another's
             self._all.add(connection)
-        if connection.number >= 0 and not self._sockets.closed:
-            self._sockets.register(connection.number, select.EPOLLIN | select.EPOLLRDHUP)
+            if connection.number >= 0 and not self._sockets.closed:
+                self._sockets.register(connection.number, select.EPOLLIN | select.EPOLLRDHUP)
         self.opened += 1
         connection.shelf = self._idle.setdefault(origin, connection.shelf)  # emptied and forgotten meanwhile, perhaps
         return connection

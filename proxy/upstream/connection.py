@@ -180,6 +180,11 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self.deadline = deadline
         self.home.wheel.hasten(self)
 
+    @property
+    def backlog(self) -> int:
+        """Bytes of a request that the origin has not taken."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
     def body_data(self, chunk: bytes) -> None:
         """A piece of the request's body, framed for this hop."""
         transport = self.transport

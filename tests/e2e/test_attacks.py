@@ -7,10 +7,10 @@ what it got.
 
 from __future__ import annotations
 
-import os
-import socket
+import resource
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -36,9 +36,13 @@ def origin():
 @pytest.fixture(scope="module")
 def proxy(origin, tmp_path_factory):
     site = 'eject = { failures = 0 }\npurge_from = ["127.0.0.5/32"]'
-    rest = '[cache]\nmemory = "32MB"\nmax_object = "4MB"\n[limits]\nper_client = 0\nhead_time = "60s"'
+    limits = 'per_client = 0\nhead_time = "60s"'
+    rest = f'[cache]\nmemory = "32MB"\nmax_object = "4MB"\n[limits]\n{limits}'
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))  # for both sides of thousands of connections
     with start_proxy(tmp_path_factory.mktemp("proxy"), reverse(origin.address, site=site, rest=rest)) as running:
         yield running
+    resource.setrlimit(resource.RLIMIT_NOFILE, files)
 
 
 @pytest.fixture(autouse=True)
@@ -177,3 +181,118 @@ def test_an_expectation_cannot_be_named_away_so_that_nobody_answers_it(proxy, or
         assert connection.read_one("POST").status == 100
         connection.send(b"abc")
         assert connection.read_response("POST").status == 200
+
+
+# ---- memory and descriptors ------------------------------------------------------------------------------------------
+
+LARGE_HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"X: " + b"y" * 15000 + b"\r\n") * 4
+BLOCK = b"z" * (1 << 16)
+
+
+def send_what_is_taken(connection, data, most=4 << 20):
+    """Until nothing more is taken."""
+    connection.sock.settimeout(0.02)
+    sent = 0
+    try:
+        while sent < most:
+            sent += connection.sock.send(data)
+    except (TimeoutError, ConnectionError):
+        pass
+
+
+def half_a_large_head(connection):
+    connection.send(LARGE_HEAD)
+
+
+def one_byte(connection):
+    connection.send(b"G")
+
+
+def a_head_in_drips(connection):
+    for piece in (b"GET", b" / HTTP/1.1\r\n", b"Host: a", b"\r\nX"):
+        connection.send(piece)
+
+
+def requests_behind_a_stalled_one(connection):
+    connection.send(raw.request(target="/stall"))
+    send_what_is_taken(connection, raw.request(target="/" + "a" * 1000) * 60)
+
+
+def requests_without_reading(connection):
+    send_what_is_taken(connection, raw.request(target="/small") * 500, 1 << 20)
+
+
+def a_body_to_a_stalled_origin(connection):
+    connection.send(raw.request("POST", "/stall", "Content-Length: 100000000"))
+    send_what_is_taken(connection, BLOCK)
+
+
+def chunks_to_a_stalled_origin(connection):
+    connection.send(raw.request("POST", "/stall", "Transfer-Encoding: chunked"))
+    send_what_is_taken(connection, b"1\r\nz\r\n" * 10000)
+
+
+def a_large_answer_unread(connection):
+    connection.send(raw.request(target=f"/large/{id(connection)}"))
+
+
+def a_stored_answer_unread(connection):
+    connection.send(raw.request(target="/stored"))
+
+
+ATTACKS = [  # what each connection does, how many of them
+    (one_byte, 2000),
+    (a_head_in_drips, 1000),
+    (half_a_large_head, 2500),
+    (requests_behind_a_stalled_one, 300),
+    (requests_without_reading, 200),
+    (a_body_to_a_stalled_origin, 200),
+    (chunks_to_a_stalled_origin, 100),
+    (a_large_answer_unread, 400),
+    (a_stored_answer_unread, 400),
+]
+
+
+def descriptors(proxy, worker):
+    """Those of the worker that are no connection to a client or an origin."""
+    connected = proxy.metric("tandem_connections_open") + proxy.metric("tandem_upstream_connections_open")
+    return len(list(Path(f"/proc/{worker}/fd").iterdir())) - connected
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("attack", "count"), ATTACKS, ids=[attack.__name__ for attack, _ in ATTACKS])
+def test_memory_is_bounded_and_no_descriptor_stays(proxy, origin, attack, count):
+    go = threading.Event()
+
+    def play(received):
+        if received.path == "/stall":
+            return [answers.Early(), answers.Stall(60, go), answers.Close()]
+        if received.path.startswith("/large"):
+            head = answers.head_only("Cache-Control: no-store", "Content-Length: 2000000")
+            return [head, answers.Repeat(b"x" * 100_000, 20)]
+        if received.path == "/stored":
+            return [answers.response(b"x" * 2_000_000, FRESH)]
+        return [answers.response(b"hello")]
+
+    origin.otherwise(by=play)
+    worker = proxy.pid("worker-0")
+    before = descriptors(proxy, worker)
+    connections = []
+    try:
+        with PssSampler(proxy) as memory:
+            for number in range(count):
+                source = f"127.0.{1 + number % 7}.{1 + number % 11}"
+                connections.append(raw.Connection(proxy.at, source=source, receive_buffer=4096))
+                attack(connections[-1])
+            for _ in range(3):  # honest clients meanwhile
+                started = time.monotonic()
+                assert raw.get(proxy.at, "/honest").body == b"hello"
+                assert time.monotonic() - started < 5
+    finally:
+        go.set()
+        for connection in connections:
+            connection.close()
+    assert memory.growth < ALLOWED
+    wait_until(lambda: proxy.metric("tandem_connections_open") == 0, 30, "no client is connected")
+    wait_until(lambda: descriptors(proxy, worker) <= before, 30, "descriptors given back")
+    assert proxy.pid("worker-0") == worker
