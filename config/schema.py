@@ -148,6 +148,10 @@ class Site(Table, frozen=True, kw_only=True):
         about("Request fields of the dropped kinds that may pass; they become part of the key.", kind="token"),
     ] = ()
     purge_from: Annotated[tuple[Network, ...], about("Networks whose clients may send PURGE.")] = ()
+    explain_from: Annotated[
+        tuple[Network, ...],
+        about("Networks whose clients are told the key in Cache-Status if they send `Tandem-Explain: key`."),
+    ] = ()
     upgrade: Annotated[tuple[str, ...], about("Protocols a client may upgrade to.", kind="token")] = ("websocket",)
     max_body: Annotated[Size, about("Largest request body; 0: no bound, it is streamed.")] = Size(0)
     encode_target: Annotated[
@@ -173,6 +177,15 @@ class Site(Table, frozen=True, kw_only=True):
         Literal["store", "strip", "skip"],
         about("Other Set-Cookie in storable responses: replay it, leave it out, or do not store."),
     ] = "store"
+    surrogate: Annotated[
+        bool, about("Hear Surrogate-Control, after the targeted fields, and leave it out towards clients.")
+    ] = False
+    hide_fields: Annotated[
+        tuple[str, ...],
+        about(
+            "Response fields that clients do not get; they count all the same: `Tandem-Cache-Control`.", kind="token"
+        ),
+    ] = ()
     honour_request: Annotated[bool, about("Obey the client's Cache-Control (no-cache, max-age, …).")] = True
     stale_on_error: Annotated[
         Duration, about("How long past freshness a response may answer for a failing origin.")
@@ -406,7 +419,8 @@ class Ha(Table, frozen=True, kw_only=True):
         tuple[Network, ...], about("Addresses of foreign routers that may use the same VRID without alarm.")
     ] = ()
     notify: Annotated[
-        str, about("Program run at each change with `INSTANCE`, name, state and priority.", kind="program")
+        str,
+        about("Program run at each change: `INSTANCE`, name, MASTER, BACKUP, FAULT or STOP, priority.", kind="program"),
     ] = ""
     worker_weight: Annotated[
         int, about("What a lost worker takes from the priority, while others live.", ge=0, le=253)

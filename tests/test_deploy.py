@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy import rights
+
 UNIT = Path(__file__).resolve().parent.parent / "deploy" / "tandem.service"
 HIGHEST_EXPOSURE = 17  # in tenths, as --threshold takes it
 
@@ -50,3 +52,23 @@ def test_stopping_waits_longer_than_the_drain(service):
     assert int(service["TimeoutStopSec"]) > 30
     assert service["KillMode"] == "mixed"
     assert service["Type"] == "notify"
+
+
+def test_with_a_pair_the_supervisor_has_what_ha_needs_and_still_nobody_is_root(tmp_path):
+    """The drop-in is read by systemd itself, together with the unit."""
+    names = {"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_NICE", "CAP_IPC_LOCK"}
+    parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",))
+    parser.optionxform = str
+    parser.read(UNIT.with_name("tandem-ha.conf"))
+    assert set(parser["Service"]["AmbientCapabilities"].split()) == names
+    assert parser["Service"]["CapabilityBoundingSet"] == parser["Service"]["AmbientCapabilities"]
+    assert {*rights.HA_NEEDS.values(), *rights.HA_LIKES} == {12, 13, 14, 23}
+    if shutil.which("systemd-analyze") is None:
+        return
+    folder = tmp_path / "tandem.service.d"
+    folder.mkdir()
+    shutil.copy(UNIT, tmp_path / "tandem.service")
+    shutil.copy(UNIT.with_name("tandem-ha.conf"), folder / "ha.conf")
+    command = ["systemd-analyze", "verify", tmp_path / "tandem.service"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert [line for line in run.stderr.splitlines() if "ha.conf" in line] == []
