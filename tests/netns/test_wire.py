@@ -336,7 +336,7 @@ def test_an_announcement_moves_the_address_in_a_clients_cache(lab, wires, family
     vip = VIP if family == Family.IPV4 else VIP6
     index = lab["b"].call(socket.if_nametoindex, "eth0")
     lab["b"].call(order, netlink.encode_add(index, vip, 60))
-    assert lab["client"].reaches(vip)
+    wait_until(lambda: lab["client"].reaches(vip))
     assert lab["client"].neighbour(vip.ip) == mac_of("b")
     lab["b"].call(order, netlink.encode_delete(index, vip))
     ours = wires("a", family)
@@ -344,7 +344,7 @@ def test_an_announcement_moves_the_address_in_a_clients_cache(lab, wires, family
     lab["a"].call(order, netlink.encode_add(lab["a"].call(socket.if_nametoindex, "eth0"), vip, 60))
     assert ours.announce([vip.ip]) == 0
     wait_until(lambda: lab["client"].neighbour(vip.ip) == mac_of("a"))
-    assert lab["client"].reaches(vip)
+    wait_until(lambda: lab["client"].reaches(vip))
 
 
 def order(request):
