@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 HOLD = 64 * 2**10  # bytes held for a sink that has not come yet, or has paused: hardening's bound per direction
 
 
+WHOLE_READ = 2**30  # more than one read brings
+
+
 class Source(Protocol):
     """The connection a body comes from."""
 
@@ -76,6 +79,11 @@ class RequestBody:
         """Bytes that wait here, or behind the sink."""
         sink = self._sink
         return self._holding if sink is None else self._holding + sink.backlog
+
+    @property
+    def turn(self) -> int:
+        """Bytes that it may be fed in one turn of the loop."""
+        return WHOLE_READ if self._chunks is None else self._chunks.turn
 
     # ---- from the connection -----------------------------------------------------------------------------------------
 
@@ -166,6 +174,7 @@ class RawBody:
     """
 
     __slots__ = ("_ahead", "_paused", "_sink", "_source", "complete", "length", "size")
+    turn = WHOLE_READ
 
     def __init__(self, source: Source, ahead: bytes = b"") -> None:
         self.length: int | None = None

@@ -70,6 +70,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         "_gone",
         "_head_only",
         "_keep",
+        "_later",
         "_lingered",
         "_measured",
         "_memo",
@@ -121,6 +122,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._congested = False
         self._owes = False  # what it does not take is held for it alone
         self._reading_paused = False
+        self._later: bytes | None = None  # came in this turn and is for the next; nothing more is read meanwhile
         self._waiting_eof = False
         self._drained = 0  # bytes of the answer the client had taken when it was looked at last
         self._lingered = 0
@@ -222,7 +224,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         body = self._body
         if body is not None and not body.complete:
             self._touch_body()
-            data = body.feed(data)
+            data = self._feed(body, data)
             if body.complete and self._body is body and not self._congested:
                 self.limit = inf  # from here on it is the origin's time
             if not data:
@@ -238,6 +240,30 @@ class ClientConnection(Sender, asyncio.Protocol):
             self._pause_reading()
         if len(self._buffer) > LIGHT:
             self._front.hoard.weigh(self)
+
+    def _feed(self, body: RequestBody | RawBody, data: bytes) -> bytes:
+        """As `body.feed`, in turns where it is much work: others are served in between (RFC 9112 §7.1 bounds no chunk
+        from below).
+        """
+        turn = body.turn
+        if len(data) > turn:
+            if self._later is None and not self._reading_paused:
+                self._wire.pause_reading()
+            self._later = data[turn:]
+            self._front.loop.call_soon(self._take_up)
+            data = data[:turn]
+        return body.feed(data)
+
+    def _take_up(self) -> None:
+        data, self._later = self._later, b""
+        if self._gone:
+            return
+        assert data
+        self._receive(data)
+        if not self._later:
+            self._later = None
+            if not self._reading_paused and not self._gone:
+                self._wire.resume_reading()
 
     def _expect_head(self) -> None:
         self.limit = self._front.now() + self._front.limits.head_time
@@ -390,7 +416,7 @@ class ClientConnection(Sender, asyncio.Protocol):
             if self._buffer:
                 data = bytes(self._buffer)
                 self._buffer.clear()
-                self._buffer += body.feed(data)
+                self._buffer += self._feed(body, data)
             if self._exchange is not x or self._closing:
                 return
             self._touch_body()
@@ -424,12 +450,14 @@ class ClientConnection(Sender, asyncio.Protocol):
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self._gone:
             self._reading_paused = True
-            self._wire.pause_reading()
+            if self._later is None:
+                self._wire.pause_reading()
 
     def _resume_reading(self) -> None:
         if self._reading_paused and not self._gone:
             self._reading_paused = False
-            self._wire.resume_reading()
+            if self._later is None:
+                self._wire.resume_reading()
 
     # ---- the response writer -----------------------------------------------------------------------------------------
 
@@ -569,7 +597,7 @@ class ClientConnection(Sender, asyncio.Protocol):
             if not body.complete:
                 self._keep = False  # what follows is the rest of a body nobody reads (RFC 9112 §9.3)
         if not self._keep:
-            self._finish_closing(unread=bool(self._buffer) or (body is not None and not body.complete))
+            self._finish_closing(unread=bool(self._buffer or self._later) or (body is not None and not body.complete))
         elif not self._advancing:
             if self._buffer:
                 self._advance()
@@ -655,7 +683,7 @@ class ClientConnection(Sender, asyncio.Protocol):
     @property
     def holding(self) -> int:
         """Bytes that came from this client and wait, or wait for it."""
-        size = len(self._buffer)
+        size = len(self._buffer) + len(self._later or b"")
         if self._body is not None:
             size += self._body.holding
         return size + self._wire.get_write_buffer_size() if self._owes else size

@@ -103,6 +103,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         "_interim",
         "_interim_bytes",
         "_keep",
+        "_later",
         "_remaining",
         "_sent_whole",
         "_timeouts",
@@ -138,6 +139,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self._keep = True
         self.ended = False
         self._held = False  # reading is paused
+        self._later: bytes | None = None  # came in this turn and is for the next; nothing more is read meanwhile
         self._sent_whole = True
         self._body: BodyReader | None = None
         self._chunked_out = False
@@ -249,13 +251,17 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         """The client takes no more for now: its slowness is not the origin's silence."""
         if self.transport is not None and not self._held and not self.transport.is_closing():
             self._held = True
-            self.transport.pause_reading()
+            if self._later is None:
+                self.transport.pause_reading()
             self.limit = inf
 
     def resume(self) -> None:
         if self._held and self.transport is not None and not self.transport.is_closing():
             self._held = False
-            self.transport.resume_reading()
+            if self._later is None:
+                self.transport.resume_reading()
+            elif self._later:
+                self.home.loop.call_soon(self._take_up)
             self._moved()
 
     def _moved(self) -> None:
@@ -441,6 +447,10 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         call, chunks = self.call, self._chunks
         assert call is not None
         assert chunks is not None
+        turn = chunks.turn
+        if len(data) > turn:
+            self._put_off(data[turn:])
+            data = data[:turn]
         try:
             chunk, rest = chunks.feed(data)
         except BadChunks as problem:
@@ -450,8 +460,27 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         if chunk:
             call.upstream_data(chunk)
         if self.call is call and chunks.done:
-            self._keep = self._keep and not rest
+            self._keep = self._keep and not rest and not self._later
             self._complete(call)
+
+    def _put_off(self, data: bytes) -> None:
+        """For the next turn of the loop: tiny chunks are much work, and others are served in between."""
+        assert self.transport is not None
+        if self._later is None and not self._held:
+            self.transport.pause_reading()
+        self._later = data
+        self.home.loop.call_soon(self._take_up)
+
+    def _take_up(self) -> None:
+        data = self._later
+        if not data or self._held or self.state is not _CHUNKED:
+            return  # gone, or it goes on when the client takes more
+        self._later = b""
+        self._chunked_received(data)
+        if not self._later:
+            self._later = None
+            if not self._held and self.transport is not None and not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def _complete(self, call: Call) -> None:
         """The response ended as announced: the connection is free before the call hears of it."""

@@ -29,7 +29,7 @@ ALLOWED = MEMORY + (64 << 20)  # growth of all processes together under attack (
 
 @pytest.fixture(scope="module")
 def origin():
-    with FakeOrigin(keep=1 << 16) as fake:
+    with FakeOrigin(keep=1 << 18) as fake:
         yield fake
 
 
@@ -181,6 +181,56 @@ def test_an_expectation_cannot_be_named_away_so_that_nobody_answers_it(proxy, or
         assert connection.read_one("POST").status == 100
         connection.send(b"abc")
         assert connection.read_response("POST").status == 200
+
+
+# ---- much work for few bytes -----------------------------------------------------------------------------------------
+
+TINY = b"".join(b"1\r\n%c\r\n" % (97 + number % 26) for number in range(60_000)) + b"0\r\n\r\n"
+TINY_BODY = bytes(97 + number % 26 for number in range(60_000))
+ENDS = b"\r\n\r\n" * 30_000  # what may be the end of a chunked body, all over it
+
+
+@pytest.mark.parametrize(
+    ("chunks", "body"), [(TINY, TINY_BODY), (answers.chunk(ENDS) + b"0\r\n\r\n", ENDS)], ids=["tiny", "ends"]
+)
+def test_a_laborious_body_arrives_whole_and_what_follows_it_is_the_next_request(proxy, origin, chunks, body):
+    with raw.Connection(proxy.at) as connection:
+        connection.send(raw.request("POST", "/tiny", "Transfer-Encoding: chunked") + chunks)
+        connection.send(raw.request("GET", "/next"))
+        assert connection.read_response("POST").status == 200
+        assert connection.read_response().status == 200
+    assert origin.targets() == ["/tiny", "/next"]
+    assert (origin.requests[0].length, origin.requests[0].body) == (len(body), body)
+    assert origin.faults == []
+    origin.then(answers.head_only("Transfer-Encoding: chunked"), chunks)
+    assert raw.get(proxy.at, "/tiny").body == body
+
+
+def test_bodies_of_tiny_chunks_leave_a_turn_to_others(proxy, origin):
+    """Each read brings up to 256 KiB, of which the parser makes 40,000 chunks (hardening S3)."""
+    stop = threading.Event()
+
+    def attack():
+        with raw.Connection(proxy.at) as connection:
+            connection.send(raw.request("POST", "/tiny", "Transfer-Encoding: chunked"))
+            while not stop.is_set():
+                send_what_is_taken(connection, TINY[:-5], len(TINY))
+
+    origin.on("/tiny", answers.Early(), answers.Stall(60, stop), answers.Close())
+    threads = [threading.Thread(target=attack) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    waits = []
+    try:
+        for _ in range(20):
+            started = time.monotonic()
+            assert raw.get(proxy.at, "/honest").body == b"hello"
+            waits.append(time.monotonic() - started)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert sorted(waits)[len(waits) // 2] < 0.25
 
 
 # ---- memory and descriptors ------------------------------------------------------------------------------------------
