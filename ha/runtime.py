@@ -216,15 +216,15 @@ class Runtime:
                 self._scribe.say(line, "WARNING")
         self._observer.configure(prepared.config, prepared.base)
         self._tell_will()
-        for key in list(self._stations):
-            self._handle(key, e.Startup())
-        self._tell_standings()
-        self._beat()
-        if self._real_time:
+        if self._real_time:  # before any timer runs: a full collection takes a tenth of a second
             gc.collect()
             gc.freeze()
             gc.disable()
             self._loop.call_later(_COLLECT, self._collect)
+        for key in list(self._stations):
+            self._handle(key, e.Startup())
+        self._tell_standings()
+        self._beat()
 
     async def _remove_leftovers(self, plan: Plan) -> None:
         """What an earlier run has left, and every address of ours that is there though nobody of us is Active."""
@@ -307,6 +307,14 @@ class Runtime:
         assert station.neighbours is not None
         self._loop.add_reader(station.wire.fileno(), self._on_packets, key)
         self._loop.add_reader(station.neighbours.fileno(), self._on_claims, key)
+        self._loop.call_soon(self._check_news, station)
+
+    def _check_news(self, station: Station) -> None:
+        """Its opening may have taken note of a change before the watch could tell it."""
+        interface = station.netlink.interface
+        up = interface is not None and interface.up
+        if up != station.router.link and self._stations.get(station.router.config.key) is station:
+            self._check_carrier(station.netlink.name)
 
     def _close_station(self, station: Station) -> None:
         for one in (station.wire, station.neighbours):
@@ -517,17 +525,24 @@ class Runtime:
     def _on_change(self, name: str, change: Change) -> None:
         match change:
             case netlink.LinkChanged(interface):
-                up = interface is not None and interface.up
-                for key, station in list(self._stations.items()):
-                    if station.netlink.name == name:
-                        if interface is not None and (station.wire is None or station.wire.interface != interface):
-                            self._open_station(station)
-                        self._handle(key, e.InterfaceChanged(up))
+                for station in self._stations.values():
+                    stale = station.wire is None or station.wire.interface != interface
+                    if station.netlink.name == name and interface is not None and stale:
+                        self._open_station(station)
                 self._tell_will()
+                self._check_carrier(name)
             case netlink.AddressChanged(vip, present):
                 for key, station in list(self._stations.items()):
                     if station.addresses.name == name and vip in station.router.config.addresses:
                         self._handle(key, e.VipChanged(vip, present))
+
+    def _check_carrier(self, name: str) -> None:
+        """To open a station reads the interface anew: what is said of it is how it is now, not how it was."""
+        interface = self._netlinks[name].interface
+        up = interface is not None and interface.up
+        for key, station in list(self._stations.items()):
+            if station.netlink.name == name and (up or station.router.link):
+                self._handle(key, e.InterfaceChanged(up))
 
     def _notice_sleep(self) -> None:
         """CLOCK_BOOTTIME goes on while the machine sleeps, the loop's clock does not."""

@@ -92,11 +92,11 @@ class Station:
         """Everything is open and built. Raises OSError when the interface does not allow it."""
         self.close()
         config = self.router.config
+        self.addresses.prepare(config.addresses, timing.lifetime(config))  # reads the interface anew
         interface = self.netlink.interface
         if interface is None:
             raise OSError(errno.ENODEV, f"there is no interface {config.interface}")
         virtual = self.addresses.interface if self.addresses is not self.netlink else None
-        self.addresses.prepare(config.addresses, timing.lifetime(config))
         unicast = tuple(self._nodes) if self._ha.unicast else ()
         if self._ha.unicast and not unicast:
             raise OSError(errno.EDESTADDRREQ, "no address of another node is known yet")

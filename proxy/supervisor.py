@@ -259,11 +259,14 @@ class Supervisor:
             case News():
                 self._dirty = True
             case Wish(on):
-                for other in self._processes.values():
-                    if other.is_worker and other.state is State.RUNNING:
-                        self._tell(other, bus.SayClose(on))
+                self._say_close(on=on)
             case unreachable:
                 assert_never(unreachable)
+
+    def _say_close(self, *, on: bool) -> None:
+        for process in self._running():
+            if process.is_worker:
+                self._tell(process, bus.SayClose(on))
 
     def _refused_start(self, process: Process, reason: str) -> None:
         console.say(reason if not self._was_ready else f"{process.name} refuses the accepted configuration: {reason}")
@@ -296,6 +299,8 @@ class Supervisor:
 
     def _died(self, process: Process, how: str) -> None:
         self._dirty = True
+        if isinstance(process, Keeper) and not self._stopping:
+            self._say_close(on=False)  # should it have been about to move an address
         if self._reload is not None:
             self._reload.died(process.name, how)
         if process.state is State.DRAINING or self._stopping:

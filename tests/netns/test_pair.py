@@ -108,6 +108,16 @@ def test_a_cut_link_moves_the_address_and_its_return_moves_nothing(pair, client)
     assert not client.failed(back)
 
 
+def test_an_interface_that_vanishes_is_found_again_by_its_name(pair, client):
+    pair.lab.unplug("a")
+    pair.b.wait_for("active", 5)
+    assert pair.a.states() == {"initialize"}
+    pair.lab.plug("a")
+    pair.a.wait_for("backup")
+    pair.settle_down()
+    assert pair.holders() == ["b"]
+
+
 def test_a_polite_stop_costs_no_request_and_power_back_moves_nothing(pair, client):
     at = time.monotonic()
     assert pair.a.stop() == 0
