@@ -73,9 +73,9 @@ class Answers:
             case conditional.Full(head=head):
                 self._full(x, stored, head, lines, flight, now)
             case conditional.NotModified(head=head):
-                self._short(x, _with(head, lines))
+                self._short(x, _with(x, head, lines))
             case conditional.Unsatisfiable(head=head):
-                self._short(x, _with(head, lines), length=0)
+                self._short(x, _with(x, head, lines), length=0)
             case conditional.Partial():
                 if stored.body.state is BodyState.COMPLETE or len(answer.ranges) == 1:
                     self._partial(x, stored, answer, lines, flight)
@@ -97,6 +97,7 @@ class Answers:
         """What we add to a stored response: Age unless it was just fetched or validated, Via, Cache-Status."""
         assert x.reason is not None
         via = via_line(stored.head.version, NAME)
+        told = x.key if x.plan is not None and x.plan.tells_key else None
         left = freshness.remaining(stored, now)
         if fetched:
             confirmed = x.outcome is Outcome.REVALIDATED
@@ -107,9 +108,10 @@ class Answers:
                 fwd_status=304 if confirmed else fwd_status,
                 stored=not confirmed and not collapsed,
                 collapsed=collapsed,
+                key=told,
             )
             return (via, (b"Cache-Status", member))
-        member = cache_status(x.reason, hit=True, ttl=left)
+        member = cache_status(x.reason, hit=True, ttl=left, key=told)
         return ((b"Age", b"%d" % freshness.age_value(stored, now)), via, (b"Cache-Status", member))
 
     def _full(
@@ -121,7 +123,7 @@ class Answers:
         flight: Flight | None,
         now: MonoTime,
     ) -> None:
-        x.response = head = _with(head, lines)
+        x.response = head = _with(x, head, lines)
         x.status = head.status
         body = stored.body
         if x.request.method == b"HEAD" or head.status == 204:
@@ -152,7 +154,7 @@ class Answers:
         lines: tuple[Line, ...],
         flight: Flight | None,
     ) -> None:
-        x.response = head = _with(part.head, lines)
+        x.response = head = _with(x, part.head, lines)
         x.status = head.status
         if len(part.ranges) == 1 and not part.tail:
             first, end = part.ranges[0]
@@ -272,9 +274,13 @@ class Answers:
         self._observer.alike(known.template, x, self._now())
 
 
-def _with(head: ResponseHead, lines: tuple[Line, ...]) -> ResponseHead:
-    """A stored head with what we add; a received Age gives way to ours (RFC 9111 §5.1)."""
+def _with(x: Exchange, head: ResponseHead, lines: tuple[Line, ...]) -> ResponseHead:
+    """A stored head with what we add, less what clients do not get; a received Age gives way to ours (RFC 9111
+    §5.1).
+    """
     fields = head.fields
+    if x.route is not None and x.route.rules.hidden_fields:
+        fields = fields.without(x.route.rules.hidden_fields)
     if b"age" in fields and any(name == b"Age" for name, _ in lines):
         fields = fields.without((b"age",))
     return head.with_fields(fields.plus(*lines))

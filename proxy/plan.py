@@ -50,6 +50,8 @@ class Plan:
     bypass: Reason | None = None  # why the cache is not asked
     upgrade: bytes | None = None  # protocol asked for and permitted
     may_purge: bool = False
+    asks_key: bool = False  # it wants to be told the cache's key, and
+    tells_key: bool = False  # its client may be
     plain: bool = False  # GET, and nothing in it speaks to the cache
     bound: bool = False  # it authenticates its connection to the origin, which then serves nobody else
     alone: bool = False  # its fetch may not be shared before it has come whole: a session id is in the target
@@ -64,4 +66,4 @@ class Plan:
     @property
     def keepable(self) -> bool:
         """It may be used for the next request of equal bytes: what depends on the one client is not in it."""
-        return isinstance(self.way, Route) and self.checked.head.method != b"PURGE"
+        return isinstance(self.way, Route) and self.checked.head.method != b"PURGE" and not self.asks_key

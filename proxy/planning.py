@@ -60,6 +60,9 @@ class Planner:
             told = head.fields.get(b"x-forwarded-proto")
             plan.public_scheme = told.lower() if told in {b"http", b"https"} else None
         plan.may_purge = view is not None and is_in(client.address, view.purge_from)
+        if view is not None and b"tandem-explain" in head.fields:
+            plan.asks_key = True
+            plan.tells_key = is_in(client.address, view.explain_from)
         if view is not None:
             refusal = self._refusal(checked, view)
             if refusal is not None:

@@ -166,7 +166,10 @@ class Relaying:
         elif relay.update and x.request.method == b"HEAD":
             head = self._update_by_head(x, head, relay.update, now)
         assert x.reason is not None
-        member = cache_status(x.reason, hit=False, detail=x.detail.token if x.detail else None)
+        told = x.key if plan.tells_key else None
+        member = cache_status(x.reason, hit=False, detail=x.detail.token if x.detail else None, key=told)
+        if x.route is not None and x.route.rules.hidden_fields:
+            head = head.with_fields(head.fields.without(x.route.rules.hidden_fields))
         head = head.with_fields(head.fields.plus(via_line(head.version, NAME), (b"Cache-Status", member)))
         if (
             b"date" in checked.head.fields and not relay.update and x.request.method in SAFE

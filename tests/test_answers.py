@@ -6,8 +6,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from proxy.answers import TICK_GUARD, _with, next_change
+from proxy.exchange import Route
 from proxy.http.message import Fields, ResponseHead
 from proxy.policy.freshness import age_value, remaining
+from proxy.policy.rules import CacheRules
+from tests.kit.spine import exchange
 from tests.policy.heads import kept
 
 
@@ -40,9 +43,16 @@ def test_an_answer_is_good_for_a_second_at_most(lifetime, initial_age):
 
 def test_our_age_takes_the_place_of_a_received_one():
     head = ResponseHead(200, b"OK", Fields([(b"age", b"7"), (b"ETag", b'"x"')]))
-    assert _with(head, ((b"Age", b"9"),)).fields.lines == ((b"ETag", b'"x"'), (b"Age", b"9"))
+    assert _with(exchange(), head, ((b"Age", b"9"),)).fields.lines == ((b"ETag", b'"x"'), (b"Age", b"9"))
 
 
 def test_without_an_age_of_ours_a_received_one_stays():
     head = ResponseHead(200, b"OK", Fields([(b"Age", b"7")]))
-    assert _with(head, ((b"Via", b"1.1 tandem"),)).fields.lines == ((b"Age", b"7"), (b"Via", b"1.1 tandem"))
+    assert _with(exchange(), head, ((b"Via", b"1.1 tandem"),)).fields.lines == ((b"Age", b"7"), (b"Via", b"1.1 tandem"))
+
+
+def test_what_clients_do_not_get_is_left_out():
+    head = ResponseHead(200, b"OK", Fields([(b"X-Own", b"1"), (b"X-All", b"2")]))
+    x = exchange()
+    x.route = Route("a", "", "a", CacheRules(hidden_fields=frozenset({b"x-own"})))
+    assert _with(x, head, ()).fields.lines == ((b"X-All", b"2"),)

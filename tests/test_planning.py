@@ -21,6 +21,7 @@ upstream = ["10.0.0.1:8080"]
 preset = "tomcat"
 trusted = ["10.0.0.2"]
 purge_from = ["10.0.0.0/8"]
+explain_from = ["10.0.0.0/8"]
 max_body = "1KB"
 
 [[site]]
@@ -161,4 +162,11 @@ def test_the_second_equal_request_of_a_client_has_its_head_ready(planner):
 def test_purges_are_for_the_networks_a_site_names_and_their_plans_are_not_kept(planner, address, may):
     plan, _ = make_plan(planner, method=b"PURGE", address=address)
     assert plan.may_purge is may
+    assert not plan.keepable
+
+
+@pytest.mark.parametrize(("address", "may"), [("10.1.2.3", True), ("203.0.113.7", False), ("unix", False)])
+def test_keys_are_told_to_the_networks_a_site_names_and_such_plans_are_not_kept(planner, address, may):
+    plan, _ = make_plan(planner, b"Tandem-Explain: key", address=address)
+    assert plan.tells_key is may
     assert not plan.keepable

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LONGEST_HOST = (
     255  # octets of a name, RFC 1035 §2.3.4; longer ones match no wildcard, which bounds the walk over their labels
 )
+SURROGATE = frozenset({b"surrogate-control"})
 KNOWN_AUTHORITIES = 1024  # per listener
 
 _ESCAPED_UNRESERVED = re.compile(rb"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])")
@@ -54,6 +55,7 @@ class SiteView:
     max_body: int  # 0: no bound
     encode_target: bool
     allow_trace: bool
+    explain_from: tuple[Network, ...] = ()
 
 
 class Reverse:
@@ -471,6 +473,7 @@ def _view(site: Site, name: str, files: Mapping[str, bytes]) -> SiteView:
         max_body=site.max_body,
         encode_target=site.encode_target,
         allow_trace=site.allow_trace,
+        explain_from=site.explain_from,
     )
 
 
@@ -489,6 +492,8 @@ def _cache_rules(config: Config, site: Site, rule: Rule | None) -> CacheRules:
         stale_on_error=float(site.stale_on_error),
         max_object=config.cache.max_object,
         partial=True,
+        surrogate=site.surrogate,
+        hidden_fields=frozenset(_lowered(site.hide_fields)) | (SURROGATE if site.surrogate else frozenset()),
     )
 
 

@@ -56,6 +56,7 @@ class Ask:
     untold: tuple[str, ...] = ()
     method_told: str = ""
     member: tuple[str, ...] = ()  # parts of our member of Cache-Status
+    unmember: str = ""  # a parameter that it has not
     broken: bool = False  # the answer ends before it is whole
     interim: tuple[int, ...] | None = None  # statuses of the interim answers
 

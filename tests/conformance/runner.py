@@ -205,13 +205,16 @@ class Play:
             raise Mismatch(f"interim answers {[one.status for one in got.interim]}, not {list(step.interim)}")
         if step.age is not None:
             self._judge_age(step.age, got.all("age"))
-        if step.member and self.target.name == OWN:
-            members = (got.get("cache-status") or "").split(",")
-            for part in step.member:
-                if part.startswith("ttl=") and self.target.slack:
-                    continue
-                if part not in [parameter.strip() for parameter in members[-1].split(";")]:
-                    raise Mismatch(f"Cache-Status {got.get('cache-status')!r} without {part!r}")
+        if (step.member or step.unmember) and self.target.name == OWN:
+            self._judge_member(step, got.get("cache-status") or "")
+
+    def _judge_member(self, step: Ask, value: str) -> None:
+        parameters = [parameter.strip() for parameter in value.rpartition(",")[2].split(";")]
+        for part in map(self.fill, step.member):
+            if part not in parameters and not (part.startswith("ttl=") and self.target.slack):
+                raise Mismatch(f"Cache-Status {value!r} without {part!r}")
+        if step.unmember and any(parameter.startswith(step.unmember + "=") for parameter in parameters):
+            raise Mismatch(f"Cache-Status {value!r} with {step.unmember}")
 
     @staticmethod
     def _expected(

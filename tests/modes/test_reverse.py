@@ -147,6 +147,7 @@ def test_a_site_says_what_the_rest_of_the_proxy_needs():
         site(
             trusted=(ip_network("10.0.0.0/8"),),
             purge_from=(ip_network("127.0.0.1/32"),),
+            explain_from=(ip_network("127.0.0.2/32"),),
             pass_fields=("X-HTTP-Method-Override",),
             host="rewrite",
             rewrite_redirects=False,
@@ -162,6 +163,7 @@ def test_a_site_says_what_the_rest_of_the_proxy_needs():
     assert mode.site_of(b"anything", 0) is view
     assert view.trusted == (ip_network("10.0.0.0/8"),)
     assert view.purge_from == (ip_network("127.0.0.1/32"),)
+    assert view.explain_from == (ip_network("127.0.0.2/32"),)
     assert view.pass_fields == {b"x-http-method-override"}
     assert (view.rewrite_host, view.rewrite_redirects) == (True, False)
     assert view.error_pages == {503: b"<p>down"}

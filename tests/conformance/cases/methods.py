@@ -495,6 +495,91 @@ STATUS = (
         "RFC 9211 §2.8",
         ask("cache", "Cache-Control: only-if-cached", status=504, has=("Proxy-Status",), member=("tandem",)),
     ),
-    check("cache-status-without-key", "X3", "RFC 9211 §2.7", ask("origin", "Cache-Status-Key: ?1", reply=reply(LONG))),
+    check(
+        "cache-status-without-key",
+        "X3",
+        "RFC 9211 §2.7",
+        ask("origin", "Tandem-Explain: key", reply=reply(LONG), unmember="key"),
+    ),
 )
-CASES = HEADS + POSTS + INVALIDATION + INTERIM + TARGETED + STATUS
+OPTIONS = (
+    check(
+        "a-hidden-field",
+        "T4",
+        T,
+        ask(
+            "origin",
+            reply=reply("Tandem-Cache-Control: max-age=3600", "Cache-Control: no-store"),
+            lacks=("Tandem-Cache-Control",),
+        ),
+        ask("cache", lacks=("Tandem-Cache-Control",), has=("Cache-Control: no-store",)),
+        site='hide_fields = ["Tandem-Cache-Control"]',
+    ),
+    check(
+        "a-hidden-field-of-the-uncacheable",
+        "T4",
+        T,
+        ask("origin", reply=reply("Tandem-Cache-Control: no-store"), lacks=("Tandem-Cache-Control",)),
+        ask(
+            "origin",
+            method="POST",
+            body=b"x",
+            reply=reply("Tandem-Cache-Control: no-store"),
+            lacks=("Tandem-Cache-Control",),
+        ),
+        site='hide_fields = ["Tandem-Cache-Control"]',
+    ),
+    check(
+        "surrogate-control-is-heard",
+        "T5",
+        T,
+        ask(
+            "origin",
+            reply=reply("Surrogate-Control: max-age=3600", "Cache-Control: no-store"),
+            lacks=("Surrogate-Control",),
+        ),
+        ask("cache", lacks=("Surrogate-Control",)),
+        site="surrogate = true",
+    ),
+    check(
+        "surrogate-control-no-store",
+        "T5",
+        T,
+        first("Surrogate-Control: no-store", LONG),
+        ask("origin"),
+        site="surrogate = true",
+    ),
+    check(
+        "surrogate-control-with-a-stale-allowance",
+        "T5",
+        T,
+        first("Surrogate-Control: max-age=1+60"),
+        ask("refresh", reply=reply(LONG), after=3),
+        site="surrogate = true",
+    ),
+    check(
+        "surrogate-control-ranks-behind-targeted-fields",
+        "T5",
+        T,
+        first("Surrogate-Control: no-store", CDN + "max-age=3600"),
+        ask("cache"),
+        site="surrogate = true",
+    ),
+    check(
+        "cache-status-with-key",
+        "X3",
+        "RFC 9211 §2.7",
+        ask("origin", "Tandem-Explain: key", at="?a", reply=reply(LONG), member=('key="http://test.example{path}?a"',)),
+        ask("cache", "Tandem-Explain: key", at="?a", member=('key="http://test.example{path}?a"',)),
+        ask("origin", "Tandem-Explain: key", method="POST", body=b"x", member=('key="http://test.example{path}"',)),
+        site='explain_from = ["127.0.0.0/8"]',
+    ),
+    check(
+        "cache-status-with-key-from-elsewhere",
+        "X3",
+        "RFC 9211 §2.7",
+        ask("origin", "Tandem-Explain: key", reply=reply(LONG), unmember="key"),
+        site='explain_from = ["192.0.2.0/24"]',
+    ),
+)
+CASES = HEADS + POSTS + INVALIDATION + INTERIM + TARGETED + STATUS + OPTIONS
