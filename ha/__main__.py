@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
 from ipaddress import ip_interface
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _IGNORED: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)  # of a terminal or group: the supervisor's matter
+_STACK: Final = 256 * 2**10  # bytes for each thread, of locked memory
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -58,6 +60,7 @@ def serve(options: argparse.Namespace) -> None:
     Path("/proc/self/comm").write_text("tandem-ha")
     size = os.fstat(options.shared).st_size - options.pages
     pages = memoryview(mmap.mmap(options.shared, size, offset=options.pages))
+    threading.stack_size(_STACK)
     scribe = Scribe()
 
     def page_of(worker: int) -> memoryview:

@@ -14,14 +14,14 @@ import gc
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any, Final
 
 from config import load
 from config.faults import Faults
 from config.units import MonoTime
-from ha import control, netlink, orders, peer, privileges, sayings, sysctls
+from ha import control, netlink, orders, peer, privileges, report, sayings, sysctls
 from ha import events as e
 from ha import plan as planning
 from ha import state as memory
@@ -54,7 +54,6 @@ _QUIET_LIMIT: Final = 0.25  # seconds to wait for an instant without requests in
 _STOP_LIMIT: Final = 0.6  # seconds for all machines to say that they have stopped
 _MOVE_LIMIT: Final = 2.0
 _COLLECT: Final = 1.0  # seconds between collections of what is young; less than a millisecond each
-_WRITE_LIMIT: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -855,61 +854,18 @@ class Runtime:
             "workers": [worker.value for worker in evidence.workers],
             "origins": {name: seen.value for name, seen in evidence.origins.items()},
             "tracks": {name: look.seen.value for name, look in evidence.tracks.items()},
-            "routers": [self._describe(station) for station in self._stations.values()],
+            "routers": [report.describe_router(station) for station in self._stations.values()],
             "nodes": [self._describe_node(name) for name in plan.ha.nodes if name != plan.node],
-        }
-
-    def _describe(self, station: Station) -> dict[str, Any]:
-        router, counts = station.router, station.counts
-        return {
-            "name": station.name,
-            "vrid": router.config.vrid,
-            "family": int(router.config.family),
-            "state": router.state.value,
-            "why": router.why,
-            "priority": router.priority,
-            "configured": router.config.priority,
-            "fitness": router.health.fitness.name.lower(),
-            "reasons": list(router.health.reasons),
-            "vips": [str(vip) for vip in router.config.addresses],
-            "interface": router.config.interface,
-            "interval": router.config.interval,
-            "held": [str(vip) for vip in router.held],
-            "gap": counts.gap,
-            "dropped": dict(station.drops()),
-            "errors": dict(station.errors()),
-            "shouts": dict(counts.shouts),
-            **{
-                name: value
-                for name, value in asdict(counts).items()
-                if name in {"sent", "received", "transitions", "split_seconds", "changed_at", "outage"}
-            },
         }
 
     def _describe_node(self, name: str) -> dict[str, Any]:
         assert self._now is not None
         now = _now()
         up = self._links is not None and self._links.is_up(name)
-        words = [
-            word for station in self._stations.values() if (word := station.router.words.of(name, now)) is not None
-        ]
-        return {
-            "name": name,
-            "address": self._now.plan.ha.nodes[name].address,
-            "link": "none" if self._links is None else "up" if up else "down",
-            "drift": any(word.digest != self._now.digest for word in words),
-            "routers": [
-                {
-                    "vrid": word.vrid,
-                    "family": int(word.family),
-                    "state": word.state.value,
-                    "priority": word.priority,
-                    "fitness": word.fitness.name.lower(),
-                    "reasons": list(word.reasons),
-                }
-                for word in words
-            ],
-        }
+        link = "none" if self._links is None else "up" if up else "down"
+        words = (station.router.words.of(name, now) for station in self._stations.values())
+        address = self._now.plan.ha.nodes[name].address
+        return report.describe_node(name, address, link, self._now.digest, [word for word in words if word is not None])
 
 
 def _shape(config: Config) -> tuple[object, ...]:
