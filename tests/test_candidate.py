@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config import load
-from proxy import candidate, parcel, sockets
+from proxy import candidate, parcel, rights, sockets
 from proxy.candidate import CandidateError, Source
 from proxy.rights import Identity
 from tests.kit.instance import can_connect, free_port
@@ -124,3 +124,31 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path):
     text = b'[[site]]\nlisten = ":80"\nupstream = "a:1"\n[log]\naccess = { file = "no/a.log" }\n'
     with pytest.raises(CandidateError, match=r"access log .*a\.log: No such file"):
         candidate.prepare_logs(load.accept(text, "test"), tmp_path, Identity("us"))
+
+
+HA = 'ha = { vip = "192.168.8.100/24", nodes = { a = "192.168.8.4" }, secret = { file = "ha.key" } }'
+
+
+def with_ha(folder):
+    (folder / "ha.key").write_text("0123456789abcdef")
+    (folder / "ha.key").chmod(0o600)
+    source = write(folder, free_port())
+    source.path.write_text(HA + "\n" + source.path.read_text())
+    return source
+
+
+def test_the_secret_of_the_pair_is_for_ha_alone_and_keys_of_sites_are_not_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(rights, "missing_for_ha", list)
+    one = build(with_ha(tmp_path))
+    assert one.prepare_for(0)[0].secrets == ("shop.key",)
+    assert one.prepare_for(sockets.ADMIN)[0].secrets == ("shop.key",)
+    message, fds = one.prepare_for(sockets.HA)
+    assert (message.secrets, message.listeners) == (("ha.key",), ())
+    assert parcel.unseal(fds[-1]) == b"0123456789abcdef"
+    one.close(spare={})
+
+
+def test_without_its_rights_a_pair_is_refused_with_their_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(rights, "missing_for_ha", lambda: ["CAP_NET_RAW"])
+    with pytest.raises(CandidateError, match=r"\[ha\] needs the right CAP_NET_RAW: .* must be started again"):
+        build(with_ha(tmp_path))

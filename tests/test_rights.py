@@ -249,3 +249,30 @@ def test_children_get_our_packages_but_not_the_managers_variables(monkeypatch):
         [*rights.interpreter(), "-c", code], env=environment, cwd="/", capture_output=True, text=True, check=True
     )
     assert Path(done.stdout.strip()).samefile(ROOT / "proxy" / "__init__.py")
+
+
+@needs_root
+def test_what_is_lent_is_there_after_exec_and_nothing_is_handed_on_later():
+    code = (
+        "import subprocess; from proxy import rights\n"
+        "rights.drop_to(rights.HA_KEEPS)\n"
+        "look = ['grep', '-E', 'CapEff|CapAmb', '/proc/self/status']\n"
+        "with rights.lending(frozenset({rights.NET_RAW})): subprocess.run(look)\n"
+        "subprocess.run(look)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True
+    )
+    masks = [int(line.split()[1], 16) for line in done.stdout.splitlines()]
+    lent = 1 << rights.NET_RAW
+    assert masks == [lent, lent, 0, 0] or not rights.permitted() & lent
+
+
+@needs_root
+def test_without_a_pair_nothing_of_it_is_kept():
+    assert not rights.SUPERVISOR_KEEPS & {*rights.HA_NEEDS.values(), *rights.HA_LIKES}
+    code = "from proxy import rights; rights.drop_to(rights.SUPERVISOR_KEEPS); print(*rights.missing_for_ha())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["CAP_NET_ADMIN", "CAP_NET_RAW"]

@@ -150,3 +150,17 @@ def test_two_processes_cannot_hold_one_page(shared, start):
     start()
     with pytest.raises(OSError, match="held by another"):
         liveness.Life(shared[1], patience=0.02)
+
+
+def test_requests_in_flight_are_told_while_they_are_counted():
+    page = memoryview(bytearray(liveness.PAGE))
+    liveness.initialise(page)
+    life = liveness.Life(page)
+    assert liveness.in_flight(page) is None
+    life.report(0)
+    assert liveness.in_flight(page) == 0
+    life.report(3)
+    assert liveness.in_flight(page) == 3
+    life.report(None)
+    assert liveness.in_flight(page) is None
+    life.release()
