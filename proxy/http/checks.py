@@ -530,6 +530,8 @@ def check_response(
     switched = _read_switch(watched, options, upgrade, minor) if status == 101 else None
 
     lines = end_to_end(message.raw_headers, options)
+    if b"_" in raw_head:
+        lines = tuple(line for line in lines if b"_" not in line[0] or not may_be_mistaken(line[0].lower()))
     # Metadata where a representation could be told of, else gone: the length of a body is the framing's (RFC 9110
     # §8.6).
     if b"content-length" in watched and (framing is not Framing.NONE or status < 200 or status == 204):

@@ -165,6 +165,78 @@ def test_a_purge_from_elsewhere_does_nothing_though_the_same_bytes_were_allowed(
     assert raw.ask(proxy.at, purge, source="127.0.0.5").status == 200
 
 
+# ---- two clients at once ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("leader", "follower", "said"),
+    [
+        (["Authorization: Basic a"], [], [FRESH]),
+        (["Authorization: Basic a"], ["Authorization: Basic b"], [FRESH]),
+        (["Cookie: a=1"], ["Cookie: a=2"], [FRESH, "Set-Cookie: JSESSIONID=secret"]),
+        (["Cookie: a=1"], ["Cookie: a=2"], [FRESH, "Vary: Cookie"]),
+        (["Cookie: a=1"], ["Cookie: a=2"], ["Cache-Control: private, max-age=60"]),
+        (["Cookie: a=1"], ["Cookie: a=2"], []),
+        ([], [], ["Cache-Control: no-store"]),
+        ([], [], ["Cache-Control: max-age=0"]),
+        ([], [], [FRESH, "Vary: *"]),
+        (["Accept-Language: de"], ["Accept-Language: en"], [FRESH, "Vary: Accept-Language"]),
+        (['If-None-Match: "x"'], [], [FRESH, "Vary: X"]),
+        (["Range: bytes=0-1"], [], [FRESH, "Vary: Range"]),
+    ],
+    ids=str,
+)
+def test_a_shared_fetch_gives_nobody_what_was_meant_for_another(proxy, origin, leader, follower, said):
+    """The follower asks while the leader's answer is awaited: it must not get it where the store could not give it."""
+    go = threading.Event()
+    target = f"/shared/{abs(hash(str((leader, follower, said))))}"
+    numbers = iter(range(9))
+    origin.on(target, by=lambda received: [answers.Stall(5, go), answers.response(b"%d" % next(numbers), *said)])
+    with raw.Connection(proxy.at) as first, raw.Connection(proxy.at) as second:
+        first.send(raw.request("GET", target, *leader))
+        origin.wait_for(1)
+        second.send(raw.request("GET", target, *follower))
+        second.is_silent(0.05)
+        go.set()
+        bodies = [first.read_response().body, second.read_response().body]
+    assert set(bodies) == {b"0", b"1"}
+    assert len(origin.requests) == 2
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_body_where_none_may_be_is_no_answer_to_the_next_request(proxy, origin, method, status):
+    poison = answers.response(b"poison", FRESH)
+    head = answers.head_only('ETag: "a"', f"Content-Length: {len(poison)}", status=status, reason="x")
+    origin.then(head + poison)
+    with raw.Connection(proxy.at) as connection, raw.Connection(proxy.at) as other:
+        connection.send(
+            raw.request(method, f"/none/{method}/{status}", 'If-None-Match: "a"', "Cache-Control: no-cache")
+        )
+        connection.send(raw.request("GET", "/next"))
+        other.send(raw.request("GET", "/other"))
+        assert connection.read_response(method).status == status
+        assert connection.read_response().body == b"hello"
+        assert other.read_response().body == b"hello"
+    assert raw.get(proxy.at, "/next").body == b"hello"
+
+
+def test_an_early_answer_leaves_no_rest_of_a_body_to_be_read_as_a_request(proxy, origin):
+    inner = raw.request("GET", "/inner", host="test.example")
+    for framing in (f"Content-Length: {len(inner) + 5}", "Transfer-Encoding: chunked"):
+        origin.then(answers.Early(), answers.response(b"no", status=403, reason="No"), answers.Close())
+        with raw.Connection(proxy.at) as connection:
+            connection.send(raw.request("POST", "/early", framing))
+            assert connection.read_response("POST").status == 403
+            try:
+                connection.send(inner + b"abcde" + inner)
+                rest, _ = connection.read_to_end()
+            except ConnectionError:
+                rest = b""
+            assert rest == b""
+    assert "/inner" not in origin.targets()
+
+
 # ---- Expect ----------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +313,7 @@ BLOCK = b"z" * (1 << 16)
 
 def send_what_is_taken(connection, data, most=4 << 20):
     """Until nothing more is taken."""
-    connection.sock.settimeout(0.02)
+    connection.sock.settimeout(0.004)
     sent = 0
     try:
         while sent < most:
@@ -291,15 +363,15 @@ def a_stored_answer_unread(connection):
 
 
 ATTACKS = [  # what each connection does, how many of them
-    (one_byte, 2000),
+    (one_byte, 1500),
     (a_head_in_drips, 1000),
     (half_a_large_head, 2500),
     (requests_behind_a_stalled_one, 300),
     (requests_without_reading, 200),
     (a_body_to_a_stalled_origin, 200),
-    (chunks_to_a_stalled_origin, 100),
-    (a_large_answer_unread, 400),
-    (a_stored_answer_unread, 400),
+    (chunks_to_a_stalled_origin, 60),
+    (a_large_answer_unread, 350),
+    (a_stored_answer_unread, 300),
 ]
 
 
