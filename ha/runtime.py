@@ -1,10 +1,8 @@
-"""The one loop of `ha`: socket, timer, health, link and interface become events, the machines' commands are done.
+"""`ha` from its first order to its end: configurations, health and the peer link, around the engine.
 
-Nothing is decided here; what may take time is elsewhere (evidence.py, scribe.py). One task per source, all on one
-thread, and `_handle` is where they meet: an event of one router goes to its group, the steps are done in order, and
-what failed goes back as an event. Invariants: before a timer is told, the socket is read (an advertisement that waits
-there may cancel it); an exception ends the process, whose will the supervisor carries out; a configuration that cannot
-be served changes nothing.
+Nothing is decided here; what may take time is elsewhere (evidence.py, scribe.py). Health, words of other nodes and
+orders become events, all on one thread, and go to `engine.py`. Invariants: an exception ends the process, whose will
+the supervisor carries out; a configuration that cannot be served changes nothing.
 """
 
 from __future__ import annotations
@@ -25,9 +23,10 @@ from ha import control, netlink, orders, peer, privileges, report, sayings, sysc
 from ha import events as e
 from ha import plan as planning
 from ha import state as memory
-from ha.events import Family, Form, Loud, State
+from ha.engine import Engine, Hooks
+from ha.events import Form, Loud, State
 from ha.evidence import Evidence, Observer
-from ha.group import Group
+from ha.moving import Mover
 from ha.netlink import Netlink
 from ha.sayings import Ask
 from ha.station import Station
@@ -35,24 +34,18 @@ from ha.verdict import Judge
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
     from config.schema import Config
-    from ha.events import Command, Event, PeerWord
-    from ha.group import Step
-    from ha.machine import VirtualRouter
-    from ha.netlink import Change
+    from ha.engine import Key
+    from ha.events import PeerWord
     from ha.plan import Plan
     from ha.scribe import Scribe
 
 _SILENT: Final = 10  # intervals without a frame, and at least a second: then the link is made anew
 _ADDRESS_LIMIT: Final = 3.0  # seconds in which an interface may get its link-local address: DAD takes 1.7 s
-_PROBE_AGAIN: Final = 0.01  # a probe is two questions within 20 ms
-_PROBE_END: Final = 0.025
-_QUIET_LIMIT: Final = 0.25  # seconds to wait for an instant without requests in flight
 _STOP_LIMIT: Final = 0.6  # seconds for all machines to say that they have stopped
-_MOVE_LIMIT: Final = 2.0
 _COLLECT: Final = 1.0  # seconds between collections of what is young; less than a millisecond each
 
 
@@ -89,24 +82,23 @@ class Runtime:
         self._next: Prepared | None = None
         self._now: Prepared | None = None
         self._judge: Judge | None = None
-        self._stations: dict[tuple[str, int, Family], Station] = {}
-        self._group_of: dict[tuple[str, int, Family], Group] = {}
-        self._timers: dict[Group, asyncio.TimerHandle] = {}
-        self._netlinks: dict[str, Netlink] = {}  # by interface: the real ones and macvlans
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._watching: dict[str, asyncio.Task[None]] = {}
-        self._links: peer.Links | None = None
+        hooks = Hooks(
+            lambda router, say, to: self._send_words([router.word(say, to)]),
+            self._note_change,
+            self._note_shout,
+            self._note_split,
+            self._note_stop,
+            self._tell_will,
+        )
+        self._engine = Engine(scribe, hooks)
+        self._mover = Mover(self._engine, self._observer, scribe, self._say)
         self._heard: dict[str, MonoTime] = {}  # by node: the last frame on the link
-        self._words: dict[tuple[str, int, Family], PeerWord] = {}  # by node, VRID and family
+        self._words: dict[Key, PeerWord] = {}  # by node, VRID and family
         self._server: asyncio.Server | None = None
-        self._stopped: set[tuple[str, int, Family]] = set()
-        self._changed = asyncio.Event()  # some state, or a peer's
-        self._refusal = ""
+        self._stopped: set[Key] = set()
         self._beat_timer: asyncio.TimerHandle | None = None
         self._settle_timer: asyncio.TimerHandle | None = None
-        self._asleep = _asleep()
         self._denied: list[str] = []
-        self._moving = False
         self._ended = asyncio.Event()
 
     # ---- the supervisor's orders -------------------------------------------------------------------------------------
@@ -147,7 +139,7 @@ class Runtime:
                 case orders.Abort():
                     self._next = None
                 case orders.Stop(seconds):
-                    await self._wait_for_quiet(float(seconds))
+                    await self._mover.wait_for_quiet(float(seconds))
                     return
 
     def _say(self, message: orders.FromHa) -> None:
@@ -206,7 +198,8 @@ class Runtime:
         self._judge = Judge(prepared.config.ha)
         for planned in prepared.plan.routers:
             await self._add_station(planned, prepared.config)
-        self._regroup()
+        self._engine.regroup(prepared.plan.routers)
+        self._mover.node = prepared.plan.node
         await self._open_links(prepared)
         self._server = await control.serve(self._folder / control.SOCKET, self._answer)
         if self._real_time:
@@ -220,8 +213,8 @@ class Runtime:
             gc.freeze()
             gc.disable()
             self._loop.call_later(_COLLECT, self._collect)
-        for key in list(self._stations):
-            self._handle(key, e.Startup())
+        for key in list(self._engine.stations):
+            self._engine.handle(key, e.Startup())
         self._tell_standings()
         self._beat()
 
@@ -259,7 +252,7 @@ class Runtime:
     async def _add_station(self, planned: planning.Planned, config: Config) -> None:
         assert config.ha is not None
         name = planned.config.interface
-        parent = self._netlink(name)
+        parent = self._engine.netlink(name)
         addresses = parent
         values = dict(sysctls.FOR_ADDRESSES)
         if config.ha.virtual_mac and parent.interface is not None:
@@ -267,14 +260,14 @@ class Runtime:
             self._state.links = [*self._state.links, virtual]
             self._save()
             await netlink.add_virtual_mac(parent.interface, planned.config.vrid, planned.config.family)
-            addresses = self._netlink(virtual, alone=True)
+            addresses = self._engine.netlink(virtual, alone=True)
             values = dict(sysctls.FOR_MACVLAN)
         for target in dict.fromkeys([name, addresses.name]):
             for fault in sysctls.apply(target, values, self._state):
                 self._scribe.warn(fault, fault)
         station = Station(planned, config.ha, self._incarnation(), parent, addresses, self._scribe.warn)
-        self._stations[planned.config.key] = station
-        self._open_station(station)
+        self._engine.stations[planned.config.key] = station
+        self._engine.open_station(station)
         if parent.interface is None or not parent.interface.up:
             station.router.link = False
 
@@ -285,41 +278,6 @@ class Runtime:
         incarnation = max(last + 1, time.time_ns() // 1_000_000)
         self._state.learned["incarnation"] = incarnation
         return incarnation
-
-    def _netlink(self, name: str, *, alone: bool = False) -> Netlink:
-        if name not in self._netlinks:
-            self._netlinks[name] = Netlink(name, alone=alone)
-            self._watching[name] = self._spawn(self._netlinks[name].watch(lambda change: self._on_change(name, change)))
-        return self._netlinks[name]
-
-    def _open_station(self, station: Station) -> None:
-        """Its sockets are open and read; or a line says why not, and the next change of the interface tries again."""
-        self._close_station(station)
-        try:
-            station.open()
-        except OSError as exc:
-            self._scribe.warn(f"{station.name} open", f"{station.name}: {exc.strerror or exc}")
-            station.close()
-            return
-        key = station.router.config.key
-        assert station.wire is not None
-        assert station.neighbours is not None
-        self._loop.add_reader(station.wire.fileno(), self._on_packets, key)
-        self._loop.add_reader(station.neighbours.fileno(), self._on_claims, key)
-        self._loop.call_soon(self._check_news, station)
-
-    def _check_news(self, station: Station) -> None:
-        """Its opening may have taken note of a change before the watch could tell it."""
-        interface = station.netlink.interface
-        up = interface is not None and interface.up
-        if up != station.router.link and self._stations.get(station.router.config.key) is station:
-            self._check_carrier(station.netlink.name)
-
-    def _close_station(self, station: Station) -> None:
-        for one in (station.wire, station.neighbours):
-            if one is not None:
-                self._loop.remove_reader(one.fileno())
-        station.close()
 
     async def _open_links(self, prepared: Prepared) -> None:
         plan = prepared.plan
@@ -335,7 +293,7 @@ class Runtime:
             )
             await links.close()
             return
-        self._links = links
+        self._mover.links = links
 
     async def _reload(self, before: Prepared, prepared: Prepared) -> None:
         """Unchanged routers keep state, timers and addresses; others change with their next advertisement."""
@@ -344,21 +302,21 @@ class Runtime:
         wanted = {planned.config.key: planned for planned in prepared.plan.routers}
         self._state.addresses += [str(vip) for planned in wanted.values() for vip in planned.config.addresses]
         self._save()
-        for key in [key for key in self._stations if key not in wanted]:
-            self._handle(key, e.Shutdown())
-            self._remove_station(key)
+        for key in [key for key in self._engine.stations if key not in wanted]:
+            self._engine.handle(key, e.Shutdown())
+            self._engine.remove_station(key)
         for key, planned in wanted.items():
-            station = self._stations.get(key)
+            station = self._engine.stations.get(key)
             if station is None:
                 await self._add_station(planned, prepared.config)
                 continue
             station.reconfigure(planned, prepared.config.ha)
             grouped = replace(planned.config, group=station.router.config.group)
             if grouped != station.router.config:
-                self._handle(key, e.Reconfigured(grouped))
+                self._engine.handle(key, e.Reconfigured(grouped))
             if _shape(before.config) != _shape(prepared.config):
-                self._open_station(station)
-        self._regroup()
+                self._engine.open_station(station)
+        self._engine.regroup(prepared.plan.routers)
         self._remember(prepared.plan)
         self._judge.configure(prepared.config.ha)
         self._observer.configure(prepared.config, prepared.base)
@@ -366,35 +324,30 @@ class Runtime:
             await self._close_links()
             await self._open_links(prepared)
         self._tell_will()
-        for key, station in self._stations.items():
+        for key, station in self._engine.stations.items():
             if not station.router.started:
-                self._handle(key, e.Startup())
+                self._engine.handle(key, e.Startup())
         self._judge_all()
         self._tell_standings()
 
-    def _remove_station(self, key: tuple[str, int, Family]) -> None:
-        station = self._stations.pop(key)
-        self._close_station(station)
-        self._group_of.pop(key, None)
-
     async def _close(self) -> None:
         """All addresses are off, the other nodes know it, and the machine is as it was."""
-        for key in list(self._stations):
-            self._handle(key, e.Shutdown())
-        await self._wait_until(lambda: self._stopped >= self._stations.keys(), _STOP_LIMIT)
-        assert not any(station.router.held for station in self._stations.values())
+        for key in list(self._engine.stations):
+            self._engine.handle(key, e.Shutdown())
+        await self._mover.wait_until(lambda: self._stopped >= self._engine.stations.keys(), _STOP_LIMIT)
+        assert not any(station.router.held for station in self._engine.stations.values())
         self._observer.stop()
-        for timer in (*self._timers.values(), self._beat_timer, self._settle_timer):
+        for timer in (*self._engine.timers.values(), self._beat_timer, self._settle_timer):
             if timer is not None:
                 timer.cancel()
         if self._server is not None:
             self._server.close()
         await self._close_links()
-        for station in self._stations.values():
-            self._close_station(station)
-        for task in self._tasks:
+        for station in self._engine.stations.values():
+            self._engine.close_station(station)
+        for task in self._engine.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._engine.tasks, return_exceptions=True)
         for name in list(self._state.links):
             with suppress(OSError, ValueError):
                 await netlink.remove_virtual_mac(name)
@@ -403,153 +356,15 @@ class Runtime:
         self._state.links, self._state.addresses = [], []
         self._save()
         (self._folder / control.SOCKET).unlink(missing_ok=True)
-        for one in self._netlinks.values():
+        for one in self._engine.netlinks.values():
             one.close()
         self._say(orders.Will())
         self._channel.close()
 
     async def _close_links(self) -> None:
-        links, self._links = self._links, None
+        links, self._mover.links = self._mover.links, None
         if links is not None:
             await links.close()
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            raise exc  # into the loop's handler, which ends the process
-
-    # ---- events ------------------------------------------------------------------------------------------------------
-
-    def _handle(self, key: tuple[str, int, Family], event: Event) -> None:
-        """The event is told, and what comes of it is done."""
-        waiting = [(key, event)]
-        groups = set()
-        while waiting:
-            key, event = waiting.pop(0)
-            group = self._group_of[key]
-            groups.add(group)
-            now = _now()
-            steps = group.handle(self._stations[key].router, event, now)
-            waiting += self._do_all(steps, now)
-        for group in groups:
-            self._arm(group)
-
-    def _do_all(self, steps: list[Step], now: MonoTime) -> list[tuple[tuple[str, int, Family], Event]]:
-        """What has failed, as events. An address that could not be added ends its router's list."""
-        failed: list[tuple[tuple[str, int, Family], Event]] = []
-        given_up: set[int] = set()
-        for router, command in steps:
-            if id(router) in given_up and not isinstance(command, e.DelVip):
-                if isinstance(command, e.Changed):
-                    self._note_change(self._stations[router.config.key], command, now)
-                continue
-            failure = self._do(router, command, now)
-            if failure is not None:
-                failed.append((router.config.key, failure))
-                if isinstance(command, e.AddVip):
-                    given_up.add(id(router))
-        return failed
-
-    def _do(self, router: VirtualRouter, command: Command, now: MonoTime) -> e.CommandFailed | None:
-        station = self._stations[router.config.key]
-        match command:
-            case e.Tell(say, to):
-                self._send_words([router.word(say, to)])
-            case e.Changed():
-                self._note_change(station, command, now)
-            case e.Shout(what, detail):
-                self._note_shout(station, what, detail)
-            case e.SplitEnded(seconds):
-                station.counts.split_seconds += seconds
-                self._scribe.say(f"{station.name}: two were Active for {seconds * 1000:.0f} ms", "WARNING")
-            case e.Stopped():
-                self._stopped.add(router.config.key)
-                self._changed.set()
-            case e.Probe():
-                self._probe(station, command)
-            case _:
-                return station.do(command, now)
-        return None
-
-    def _arm(self, group: Group) -> None:
-        timer = self._timers.pop(group, None)
-        if timer is not None:
-            timer.cancel()
-        deadline = group.deadline
-        if deadline is not None:
-            self._timers[group] = self._loop.call_at(deadline, self._on_timer, group)
-
-    def _on_timer(self, group: Group) -> None:
-        """Sockets first: an advertisement that waits there may cancel what is due."""
-        self._timers.pop(group, None)
-        self._notice_sleep()
-        for router in group.members:
-            self._read(router.config.key)
-        now = _now()
-        for router in group.due(now):
-            if router.config.key in self._stations and self._group_of.get(router.config.key) is group:
-                self._handle(router.config.key, e.TimerFired())
-        self._arm(group)
-
-    def _on_packets(self, key: tuple[str, int, Family]) -> None:
-        self._notice_sleep()
-        self._read(key)
-
-    def _read(self, key: tuple[str, int, Family]) -> None:
-        for advert in self._stations[key].read():
-            self._handle(key, advert)
-
-    def _on_claims(self, key: tuple[str, int, Family]) -> None:
-        for event in self._stations[key].read_claims():
-            self._handle(key, event)
-
-    def _probe(self, station: Station, command: e.Probe) -> None:
-        """Two questions within 20 ms; silence after 25 is an answer too."""
-        key = station.router.config.key
-
-        def end() -> None:
-            if key in self._stations and station.end_asking():
-                self._handle(key, e.ProbeDone(answered=False))
-
-        station.ask(command.addresses)
-        self._loop.call_later(_PROBE_AGAIN, station.ask_again)
-        self._loop.call_later(_PROBE_END, end)
-
-    def _on_change(self, name: str, change: Change) -> None:
-        match change:
-            case netlink.LinkChanged(interface):
-                for station in self._stations.values():
-                    stale = station.wire is None or station.wire.interface != interface
-                    if station.netlink.name == name and interface is not None and stale:
-                        self._open_station(station)
-                self._tell_will()
-                self._check_carrier(name)
-            case netlink.AddressChanged(vip, present):
-                for key, station in list(self._stations.items()):
-                    if station.addresses.name == name and vip in station.router.config.addresses:
-                        self._handle(key, e.VipChanged(vip, present))
-
-    def _check_carrier(self, name: str) -> None:
-        """To open a station reads the interface anew: what is said of it is how it is now, not how it was."""
-        interface = self._netlinks[name].interface
-        up = interface is not None and interface.up
-        for key, station in list(self._stations.items()):
-            if station.netlink.name == name and (up or station.router.link):
-                self._handle(key, e.InterfaceChanged(up))
-
-    def _notice_sleep(self) -> None:
-        """CLOCK_BOOTTIME goes on while the machine sleeps, the loop's clock does not."""
-        asleep = _asleep()
-        if asleep - self._asleep > 0.01:
-            self._asleep = asleep
-            for key in list(self._stations):
-                self._handle(key, e.Suspended())
 
     # ---- health ------------------------------------------------------------------------------------------------------
 
@@ -561,7 +376,7 @@ class Runtime:
     def _judge_all(self) -> None:
         assert self._judge is not None
         now = _now()
-        for key, station in list(self._stations.items()):
+        for key, station in list(self._engine.stations.items()):
             router = station.router
             whole = any(
                 (word := router.words.of(node.name, now)) is not None and word.priority == node.priority
@@ -569,7 +384,7 @@ class Runtime:
             )
             health = self._judge.judge(router.config.priority, now, peer_is_whole=whole)
             if health != router.health:
-                self._handle(key, e.HealthChanged(health))
+                self._engine.handle(key, e.HealthChanged(health))
         if self._settle_timer is not None:
             self._settle_timer.cancel()
         at = self._judge.settles_at()
@@ -580,7 +395,7 @@ class Runtime:
     def _on_link_up(self, node: str) -> None:
         self._heard[node] = _now()
         self._scribe.say(f"link to {node} is up")
-        self._send_words([station.router.word() for station in self._stations.values()])
+        self._send_words([station.router.word() for station in self._engine.stations.values()])
 
     def _on_frame(self, node: str, payload: bytes) -> None:
         self._heard[node] = _now()
@@ -590,7 +405,7 @@ class Runtime:
             self._scribe.warn(f"link {node}", f"link to {node}: {exc}")
             return
         if isinstance(saying, Ask):
-            self._spawn(self._hand_over(saying.to))
+            self._engine.spawn(self._mover.hand_over(saying.to))
             return
         for word in saying:
             self._on_word(word)
@@ -598,45 +413,45 @@ class Runtime:
     def _on_word(self, word: PeerWord) -> None:
         known = (word.node, word.vrid, word.family)
         before, self._words[known] = self._words.get(known), word
-        for key, station in list(self._stations.items()):
+        for key, station in list(self._engine.stations.items()):
             if key[1:] != (word.vrid, word.family):
                 continue
             if station.learn_source(word.node, word.source):
-                self._open_station(station)
-            self._handle(key, e.PeerSaid(word))
+                self._engine.open_station(station)
+            self._engine.handle(key, e.PeerSaid(word))
         if before is None or before.state is not word.state:
-            self._changed.set()
+            self._mover.changed.set()
         if before is None or before.priority != word.priority:
             self._judge_all()
 
     def _on_link_down(self, node: str, reason: str, ended: bool) -> None:
         self._scribe.say(f"link to {node} is down: {reason}", "WARNING")
-        for key in list(self._stations):
-            self._handle(key, e.PeerLost(node, ended))
+        for key in list(self._engine.stations):
+            self._engine.handle(key, e.PeerLost(node, ended))
 
     def _on_stranger(self, where: str, why: str) -> None:
         self._scribe.warn(f"link {where} {why}", f"link: a connection with {where} came to nothing: {why}")
 
     def _send_words(self, words: list[PeerWord]) -> None:
-        if self._links is not None and words:
+        if self._mover.links is not None and words:
             payload = sayings.encode_words(words)
-            for node in self._links.peers:
-                self._links.send(node, payload)
+            for node in self._mover.links.peers:
+                self._mover.links.send(node, payload)
 
     def _beat(self) -> None:
         """Who is not Active says so each interval; an Active's words go with its advertisements."""
         self._beat_timer = self._loop.call_later(self._interval(), self._beat)
-        self._notice_sleep()
-        waiting = [s.router.word() for s in self._stations.values() if s.router.state is not State.ACTIVE]
+        self._engine.notice_sleep()
+        waiting = [s.router.word() for s in self._engine.stations.values() if s.router.state is not State.ACTIVE]
         self._send_words(waiting)
         silence = max(1.0, _SILENT * self._interval())
-        if self._links is not None:
+        if self._mover.links is not None:
             for node, at in self._heard.items():
-                if self._links.is_up(node) and _now() - at > silence:
-                    self._links.cut(node, "silent")
+                if self._mover.links.is_up(node) and _now() - at > silence:
+                    self._mover.links.cut(node, "silent")
 
     def _interval(self) -> float:
-        return min((station.router.config.interval for station in self._stations.values()), default=1.0)
+        return min((station.router.config.interval for station in self._engine.stations.values()), default=1.0)
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 
@@ -651,17 +466,18 @@ class Runtime:
         if ha is not None and ha.notify:
             stopped = change.new is State.INITIALIZE and change.why == "stopped"
             self._scribe.notify(ha.notify, station.name, change.new, router.priority, stopped=stopped)
-        self._changed.set()
+        self._mover.changed.set()
         self._loop.call_soon(self._after_change)
 
     def _after_change(self) -> None:
+        assert self._now is not None
         self._tell_standings()
         self._learn_forms()
-        self._regroup()
+        self._engine.regroup(self._now.plan.routers)
 
     def _learn_forms(self) -> None:
         """A checksum form that another node was heard with is kept for the next life."""
-        forms = {station.name: station.router.form.value for station in self._stations.values()}
+        forms = {station.name: station.router.form.value for station in self._engine.stations.values()}
         if forms != self._state.learned.get("forms"):
             self._state.learned["forms"] = forms
             self._save()
@@ -671,8 +487,16 @@ class Runtime:
         station.counts.shouts[what.value] += 1
         line = f"{station.name}: {what.value}" + (f": {detail}" if detail else "")
         if what is Loud.REFUSED:
-            self._refusal = detail
+            self._mover.refusal = detail
         self._scribe.warn(f"{station.name} {what.value}", line)
+
+    def _note_split(self, station: Station, seconds: float) -> None:
+        station.counts.split_seconds += seconds
+        self._scribe.say(f"{station.name}: two were Active for {seconds * 1000:.0f} ms", "WARNING")
+
+    def _note_stop(self, key: Key) -> None:
+        self._stopped.add(key)
+        self._mover.changed.set()
 
     def _tell_standings(self) -> None:
         self._say(
@@ -686,43 +510,13 @@ class Runtime:
                         station.router.state.value,
                         station.router.why,
                     )
-                    for station in self._stations.values()
+                    for station in self._engine.stations.values()
                 )
             )
         )
 
     def _tell_will(self) -> None:
-        self._say(orders.Will(tuple(station.bequest() for station in self._stations.values())))
-
-    def _regroup(self) -> None:
-        """Routers of one group move together, as soon as all of them are Active, or none is."""
-        assert self._now is not None
-        by_name: dict[str, list[Station]] = {}
-        for planned in self._now.plan.routers:
-            if planned.config.key in self._stations:
-                by_name.setdefault(planned.config.group or planned.name, []).append(self._stations[planned.config.key])
-        for name, stations in by_name.items():
-            agree = len({station.router.state is State.ACTIVE for station in stations}) == 1
-            together = [stations] if agree else [[station] for station in stations]
-            for members in together:
-                self._set_group(name if len(members) > 1 else "", members)
-
-    def _set_group(self, name: str, members: list[Station]) -> None:
-        routers = tuple(station.router for station in members)
-        keys = [router.config.key for router in routers]
-        current = {id(self._group_of.get(key)) for key in keys}
-        known = self._group_of.get(keys[0])
-        if known is not None and len(current) == 1 and known.members == routers:
-            return
-        for router in routers:
-            router.config = replace(router.config, group=name)
-        group = Group(routers)
-        for key in keys:
-            old = self._group_of.get(key)
-            if old is not None and old in self._timers:
-                self._timers.pop(old).cancel()
-            self._group_of[key] = group
-        self._arm(group)
+        self._say(orders.Will(tuple(station.bequest() for station in self._engine.stations.values())))
 
     def _overran(self) -> None:
         self._scribe.warn("overrun", "the loop ran for 200 ms without a pause: real-time priority is given up")
@@ -731,98 +525,11 @@ class Runtime:
     def _collect(self) -> None:
         """Young objects only, and not when something is due."""
         self._loop.call_later(_COLLECT, self._collect)
-        due = min((at for group in set(self._group_of.values()) if (at := group.deadline) is not None), default=None)
+        due = min(
+            (at for group in set(self._engine.group_of.values()) if (at := group.deadline) is not None), default=None
+        )
         if due is None or due - _now() > 0.003:
             gc.collect(1)
-
-    # ---- moving by hand ----------------------------------------------------------------------------------------------
-
-    async def _wait_until(self, condition: Callable[[], bool], limit: float) -> bool:
-        until = self._loop.time() + limit
-        while not condition():
-            self._changed.clear()
-            left = until - self._loop.time()
-            if left <= 0:
-                return False
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
-        return True
-
-    async def _wait_for_quiet(self, limit: float) -> None:
-        """Answers say close, and an instant without requests in flight has come; or the time is up."""
-        if not any(station.router.state is State.ACTIVE for station in self._stations.values()):
-            return
-        self._say(orders.Hush(on=True))
-        cut = await asyncio.to_thread(self._observer.wait_for_quiet, self._loop.time() + limit)
-        if cut:
-            self._scribe.say(
-                f"{cut} requests in flight are cut: none of {limit * 1000:.0f} ms was free of them", "WARNING"
-            )
-
-    async def _hand_over(self, to: str) -> dict[str, Any]:
-        """The addresses are at the other node, or why not."""
-        active = [key for key, station in self._stations.items() if station.router.state is State.ACTIVE]
-        if self._moving:
-            return {"ok": False, "error": "a handover is under way"}
-        if not active:
-            return await self._ask_for_it(to)
-        self._moving = True
-        try:
-            await self._wait_for_quiet(_QUIET_LIMIT)
-            self._refusal = ""
-            begun = self._loop.time()
-            for key in active:
-                if self._stations[key].router.state is State.ACTIVE:  # its group may have left with it
-                    self._handle(key, e.HandoverAsked(to))
-            if any(self._stations[key].router.state is State.ACTIVE for key in active):
-                return {"ok": False, "error": self._refusal or "refused"}
-            taken = await self._wait_until(lambda: all(self._holder(key) for key in active), _MOVE_LIMIT)
-            took = (self._loop.time() - begun) * 1000
-            holder = self._holder(active[0])
-            error = {} if taken else {"error": f"nobody said within {_MOVE_LIMIT:g} s that it has the addresses"}
-            return {"ok": taken, "to": holder, "milliseconds": round(took, 2), **error}
-        finally:
-            self._moving = False
-            self._say(orders.Hush(on=False))
-
-    def _holder(self, key: tuple[str, int, Family]) -> str:
-        """The other node that says it is Active."""
-        now = _now()
-        return next((word.node for word in self._stations[key].router.words.active(now)), "")
-
-    async def _ask_for_it(self, to: str) -> dict[str, Any]:
-        """We are not Active: whoever is, is asked over the link."""
-        assert self._now is not None
-        own = self._now.plan.node
-        keys = list(self._stations)
-        holder = next((name for key in keys if (name := self._holder(key))), "")
-        if not holder or self._links is None:
-            return {"ok": False, "error": "no node is known to be Active"}
-        target = to or own
-        begun = self._loop.time()
-        self._links.send(holder, sayings.encode_ask(Ask(target)))
-        moved = await self._wait_until(
-            lambda: all(
-                self._stations[key].router.state is State.ACTIVE if target == own else self._holder(key) == target
-                for key in keys
-            ),
-            _MOVE_LIMIT + _QUIET_LIMIT,
-        )
-        took = (self._loop.time() - begun) * 1000
-        error = {} if moved else {"error": f"{holder} did not hand over"}
-        return {"ok": moved, "to": target, "milliseconds": round(took, 2), **error}
-
-    async def _drill(self, seconds: float) -> dict[str, Any]:
-        """There and back again."""
-        if not any(station.router.state is State.ACTIVE for station in self._stations.values()):
-            return {"ok": False, "error": "this node is not Active: a drill begins at the one that is"}
-        there = await self._hand_over("")
-        if not there["ok"]:
-            return there
-        await asyncio.sleep(seconds)
-        back = await self._ask_for_it("")
-        return {"ok": back["ok"], "there": there, "back": back, **({} if back["ok"] else {"error": back["error"]})}
 
     # ---- questions ---------------------------------------------------------------------------------------------------
 
@@ -832,14 +539,14 @@ class Runtime:
                 return {"ok": True, **self.status()}
             case {"command": "metrics"}:
                 status = self.status()
-                for station in self._stations.values():
+                for station in self._engine.stations.values():
                     station.counts.gap = 0.0
                 return {"ok": True, **status}
             case {"command": "handover"}:
-                return await self._hand_over(str(question.get("to") or ""))
+                return await self._mover.hand_over(str(question.get("to") or ""))
             case {"command": "drill"}:
                 seconds = question.get("seconds")
-                return await self._drill(min(20.0, float(seconds)) if isinstance(seconds, int | float) else 2.0)
+                return await self._mover.drill(min(20.0, float(seconds)) if isinstance(seconds, int | float) else 2.0)
         return {"ok": False, "error": f"no such command: {question['command']}"}
 
     def status(self) -> dict[str, Any]:
@@ -854,16 +561,16 @@ class Runtime:
             "workers": [worker.value for worker in evidence.workers],
             "origins": {name: seen.value for name, seen in evidence.origins.items()},
             "tracks": {name: look.seen.value for name, look in evidence.tracks.items()},
-            "routers": [report.describe_router(station) for station in self._stations.values()],
+            "routers": [report.describe_router(station) for station in self._engine.stations.values()],
             "nodes": [self._describe_node(name) for name in plan.ha.nodes if name != plan.node],
         }
 
     def _describe_node(self, name: str) -> dict[str, Any]:
         assert self._now is not None
         now = _now()
-        up = self._links is not None and self._links.is_up(name)
-        link = "none" if self._links is None else "up" if up else "down"
-        words = (station.router.words.of(name, now) for station in self._stations.values())
+        up = self._mover.links is not None and self._mover.links.is_up(name)
+        link = "none" if self._mover.links is None else "up" if up else "down"
+        words = (station.router.words.of(name, now) for station in self._engine.stations.values())
         address = self._now.plan.ha.nodes[name].address
         return report.describe_node(name, address, link, self._now.digest, [word for word in words if word is not None])
 
@@ -886,7 +593,3 @@ def _is_form(value: object) -> bool:
 
 def _now() -> MonoTime:
     return MonoTime(time.monotonic())
-
-
-def _asleep() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()

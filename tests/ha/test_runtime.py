@@ -98,7 +98,7 @@ class Boss:
 
     async def until(self, state):
         async with asyncio.timeout(10):
-            while {s.router.state.value for s in self.runtime._stations.values()} != {state}:
+            while {s.router.state.value for s in self.runtime._engine.stations.values()} != {state}:
                 if self.task.done():
                     self.task.result()
                 await asyncio.sleep(0.002)
@@ -231,7 +231,7 @@ def test_a_reload_moves_nothing_that_stays_and_takes_over_what_changes(alone):
         await boss.start(text('"192.168.8.100/24"'))
         boss.well()
         await boss.until("active")
-        (station,) = boss.runtime._stations.values()
+        (station,) = boss.runtime._engine.stations.values()
         assert isinstance(await boss.serve(text('["192.168.8.100/24", "192.168.8.101/24"]')), orders.Ready)
         assert [str(vip) for vip in station.router.held] == ["192.168.8.100/24", "192.168.8.101/24"]
         assert isinstance(await boss.serve(text('"192.168.8.101/24"')), orders.Ready)
@@ -240,7 +240,7 @@ def test_a_reload_moves_nothing_that_stays_and_takes_over_what_changes(alone):
         assert isinstance(refused, orders.Refused)
         assert station.counts.transitions == 2
         await boss.serve(text(extra="vrid = 52"))
-        (four, six) = boss.runtime._stations.values()
+        (four, six) = boss.runtime._engine.stations.values()
         assert {four.router.config.vrid, six.router.config.vrid} == {52}
         await boss.until("active")
 
