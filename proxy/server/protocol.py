@@ -683,6 +683,8 @@ class ClientConnection(Sender, asyncio.Protocol):
     @property
     def holding(self) -> int:
         """Bytes that came from this client and wait, or wait for it."""
+        if self._gone:  # whoever took its body may still speak of it
+            return 0
         size = len(self._buffer) + len(self._later or b"")
         if self._body is not None:
             size += self._body.holding

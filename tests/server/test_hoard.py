@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.exchange import Client
 from proxy.server.hoard import LIGHT, STEP, Hoard
+from tests.kit import raw
+from tests.kit.inproc import Stack
+from tests.kit.origin import Close, Early, FakeOrigin, Repeat, Stall, head_only
+from tests.kit.proxy import reverse
 
 MIB = 2**20
 
@@ -122,3 +130,60 @@ def test_the_total_is_what_is_held_and_within_what_there_is(events, store):
         assert hoard.total == held
         assert hoard.total <= hoard.free + hoard._store.reserved
         assert hoard._store.reserved <= store
+
+
+# ---- connections -----------------------------------------------------------------------------------------------------
+
+HALF = b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"X: " + b"y" * 15000 + b"\r\n") * 4
+
+
+@pytest.fixture
+def origin():
+    with FakeOrigin() as fake:
+        yield fake
+
+
+@pytest.fixture
+def stack(origin):
+    with Stack(reverse(origin.address, rest="[cache]\nmemory = 0")) as running:
+        running.call(lambda: setattr(running.front.hoard, "free", 100_000))
+        yield running
+
+
+def held(stack):
+    """Asked in the loop."""
+    return len(stack.front.hoard), stack.front.hoard.total
+
+
+def test_a_half_head_that_is_too_much_is_told_so_and_what_has_ended_is_held_no_more(stack):
+    with raw.Connection(stack.at) as first, raw.Connection(stack.at) as second:
+        first.send(HALF)
+        stack.wait(lambda: stack.front.hoard.total == len(HALF))
+        second.send(HALF)
+        assert first.read_response().status == 503
+        assert first.at_end() is raw.End.CLEAN
+        second.send(b"\r\n")
+        assert second.read_response().status == 200
+    stack.wait(lambda: held(stack) == (0, 0), "nothing is held")
+
+
+def test_an_answer_that_nobody_takes_counts_if_it_is_in_memory_for_this_client_alone(stack, origin):
+    origin.on("/large", head_only("Cache-Control: no-store", "Content-Length: 20000000"), Repeat(bytes(1 << 16), 306))
+    with raw.Connection(stack.at, receive_buffer=1 << 12) as client:
+        client.send(raw.request(target="/large"))
+        client.read_raw_head()
+        stack.wait(lambda: stack.front.hoard.total > LIGHT or not stack.front.connections, "it is held, or let go")
+    stack.wait(lambda: held(stack) == (0, 0), "nothing is held")
+
+
+def test_a_body_that_the_origin_does_not_take_counts(stack, origin):
+    go = threading.Event()
+    origin.on("/told", Early(), Stall(until=go), Close())
+    with raw.Connection(stack.at, timeout=0.2) as client:
+        client.send(raw.request("POST", "/told", "Content-Length: 50000000"))
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            for _ in range(700):
+                client.send(bytes(1 << 16))
+        stack.wait(lambda: stack.front.hoard.total > LIGHT or not stack.front.connections, "it is held, or let go")
+    go.set()
+    stack.wait(lambda: held(stack) == (0, 0), "nothing is held")
