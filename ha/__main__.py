@@ -54,10 +54,10 @@ def serve(options: argparse.Namespace) -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
+    Path("/proc/self/comm").write_text("tandem-ha")  # now: who has changed users cannot any more
     privileges.become(options.uid, options.gid)
     for fd in (options.control, options.shared):
         os.set_inheritable(fd, False)
-    Path("/proc/self/comm").write_text("tandem-ha")
     size = os.fstat(options.shared).st_size - options.pages
     pages = memoryview(mmap.mmap(options.shared, size, offset=options.pages))
     threading.stack_size(_STACK)

@@ -445,7 +445,10 @@ class Supervisor:
         self._notifier.stopping()
         self._reload = None  # given up; children that prepare will hear of the drain next
         if "ha" in self._processes:
-            self._drain(self._processes["ha"], _LET_GO)
+            ha = self._processes["ha"]
+            self._drain(ha, _LET_GO)
+            if ha.due is not None:  # its successor's word, the network's settings: a second more, before a kill
+                ha.due = MonoTime(ha.due + _GRACE)
         else:
             self._stop_workers()
 

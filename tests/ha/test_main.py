@@ -2,14 +2,19 @@
 
 import json
 import os
+import select
+import socket
 import subprocess
 import sys
+import tempfile
 from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
 
+from ha import liveness, orders, privileges
 from ha.netlink import Netlink
+from tests.kit.netns import make_lab, why_not
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -53,3 +58,78 @@ def test_release_removes_what_the_state_file_names_and_nothing_else(tmp_path):
         netlink.delete(left)
         netlink.delete(other)
         netlink.close()
+
+
+CONFIG = """
+[ha]
+vip = ["192.168.8.100/24", "fd00:8::100/64"]
+[ha.nodes]
+a = "192.168.8.4"
+b = "192.168.8.6"
+"""
+
+
+class Process:
+    """`python -m ha run` on host A, as the supervisor starts it, to become the user nobody."""
+
+    def __init__(self, lab, folder):
+        os.chown(folder, 65534, 65534)
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        shared = os.memfd_create("shared")
+        os.ftruncate(shared, 2 * liveness.PAGE)
+        words = [
+            f"--control={theirs.fileno()}",
+            f"--shared={shared}",
+            f"--pages={liveness.PAGE}",
+            f"--runtime={folder}",
+        ]
+        self.child = lab["a"].call(
+            subprocess.Popen,
+            [sys.executable, "-P", "-m", "ha", "run", *words, "--uid=65534", "--gid=65534"],
+            pass_fds=[theirs.fileno(), shared],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        theirs.close()
+        os.close(shared)
+
+    def order(self, message, content=None):
+        if content is None:
+            orders.send(self.channel, message)
+            return
+        fd = os.memfd_create("x")
+        os.write(fd, content)
+        orders.send(self.channel, message, [fd])
+        os.close(fd)
+
+    def heard(self, kind):
+        while select.select([self.channel], [], [], 20)[0]:
+            message = orders.decode_from_ha(orders.receive(self.channel)[0])
+            if isinstance(message, kind):
+                return message
+        raise AssertionError(f"no {kind}")
+
+
+@pytest.mark.slow
+@pytest.mark.netns
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
+def test_as_another_user_it_has_what_it_needs_and_puts_everything_back():
+    with make_lab(("a", "b")) as lab, tempfile.TemporaryDirectory() as top:  # pytest's own folders are root's
+        folder = Path(top)
+        process = Process(lab, folder)
+        process.order(orders.Prepare(1, "digest", "t", str(folder), "/"), CONFIG.encode())
+        process.heard(orders.Prepared)
+        process.order(orders.Commit(1))
+        will = process.heard(orders.Will)
+        assert all(bequest.deletes and bequest.farewells for bequest in will.bequests)
+        process.heard(orders.Ready)
+        facts = Path(f"/proc/{process.child.pid}/status").read_text()
+        lines = dict(line.split(":\t", 1) for line in facts.splitlines() if ":\t" in line)
+        assert lines["Uid"].split() == ["65534"] * 4
+        assert int(lines["CapEff"], 16) & ~sum(1 << bit for bit in privileges.KEEPS) == 0
+        assert (folder / "ha.sock").stat().st_uid == 65534
+        assert lab["a"].sysctl("net.ipv4.conf.eth0.arp_ignore") == "1"
+        process.order(orders.Stop(0.1))
+        assert process.child.wait(10) == 0
+        assert lab["a"].sysctl("net.ipv4.conf.eth0.arp_ignore") == "0"
+        assert not (folder / "ha.sock").exists()
+        process.channel.close()
