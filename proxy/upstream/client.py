@@ -175,7 +175,10 @@ class Upstreams:
             connection.close()
             return
         connection.limit = self.now() + self.limits.pool_idle
-        connection.shelf.append(connection)
+        shelf = connection.shelf
+        if not shelf:  # it may have been forgotten since, when another connection was lost
+            shelf = connection.shelf = self._idle.setdefault(connection.origin, shelf)
+        shelf.append(connection)
 
     def lost(self, connection: UpstreamConnection) -> None:
         if connection in self._all:

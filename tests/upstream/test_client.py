@@ -218,6 +218,20 @@ def test_requests_at_the_same_time_have_connections_of_their_own(bench):
     assert bench.stack.upstream_counts() == (5, 5)
 
 
+def test_a_connection_in_use_while_another_is_lost_is_kept_afterwards(bench):
+    gate = threading.Event()
+    bench.origin.then(Stall(until=gate), response(b"x"))
+    _, hearer = bench.begin()
+    bench.origin.wait_for(1)
+    bench.origin.then(head_only("Content-Length: 9") + b"cut", Close())
+    assert bench.ask().failures
+    gate.set()
+    bench.stack.wait(lambda: hearer.ends)
+    bench.stack.wait(lambda: bench.stack.upstreams.counts == (1, 1))
+    assert bench.ask().ends == 1
+    assert len(bench.origin.links) == 2
+
+
 def test_connections_of_origins_that_are_gone_from_the_configuration_are_closed(bench):
     bench.ask()
     bench.stack.call(lambda: bench.stack.upstreams.retain(set()))
