@@ -72,6 +72,7 @@ UNUSUAL = CONDITIONS | {
 }
 PLAIN_HEAD_MAX = 8192  # bytes of a request head that cannot by itself have provoked an error
 TAGS_MAX = 128
+SESSION_IDS_MAX = 4  # in one target: each is looked for in all of the body
 DEFAULT_RULES = CacheRules()
 
 
@@ -221,7 +222,8 @@ def _refused_by_request(
             return Reason.NOT_STORED_REQUEST
     if b"authorization" in fields and not _allows_authorization(control):
         return Reason.NOT_STORED_AUTHORIZATION
-    if not rules.drop_session_from_key and keys.session_ids(request, rules):
+    ids = keys.session_ids(request, rules)
+    if ids and (not rules.drop_session_from_key or len(ids) > SESSION_IDS_MAX):
         return Reason.NOT_STORED_SESSION
     return None
 

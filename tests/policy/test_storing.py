@@ -231,6 +231,13 @@ def test_session_ids_in_the_target_keep_the_answer_out():
     assert reason(FRESH, "X-Trace: ABC.t1", request=asked, rules=TOMCAT) is Reason.NOT_STORED_SESSION
 
 
+def test_a_target_of_many_session_ids_is_not_worth_looking_for_each_in_the_body():
+    """Hardening L2: 900 ids and a body of 8 MB kept a worker busy for three seconds."""
+    few, many = ("&".join(f"jsessionid={number:04}" for number in range(count)) for count in (4, 5))
+    assert len(decided(FRESH, request=get(target=f"/a?{few}"), rules=TOMCAT).session_ids) == 4
+    assert reason(FRESH, request=get(target=f"/a?{many}"), rules=TOMCAT) is Reason.NOT_STORED_SESSION
+
+
 @pytest.mark.rfc("9110", "9.3.3")
 def test_an_answer_to_post_is_stored_if_it_says_that_it_is_what_a_get_brings():
     post = get(method="POST", target="/a?b=c")
