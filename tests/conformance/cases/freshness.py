@@ -134,6 +134,21 @@ GUESSES = (
     fetched("no-guess-beside-expires", "FH", G, "Expires: {now-1}", "Last-Modified: {now-8640000}"),
     fetched("no-guess-without-last-modified", "FH F8", G, 'ETag: "a"', kind="check"),
     fetched("no-guess-by-a-last-modified-to-come", "FH", G, "Last-Modified: {now+3600}", kind="check"),
+    *(
+        reused(f"guess-after-{age}-seconds", "FH 9111-4.2.2-2", G, f"Last-Modified: {{now-{age}}}")
+        for age in (600, 1800, 3600, 43200, 604800, 31536000)
+    ),
+    *(
+        fetched(
+            f"no-guess-beyond-a-day-after-{age}-seconds",
+            "FH",
+            G,
+            f"Last-Modified: {{now-{age}}}",
+            "Age: 90000",
+            kind="check",
+        )
+        for age in (864000, 31536000)
+    ),
     reused("guess-with-a-query", "FH 9111-4.2.2-3", G, "Last-Modified: {now-864000}"),
     fetched(
         "pragma-in-a-response-forbids-guessing",

@@ -187,6 +187,16 @@ INVALIDATION = (
         if (method, status) != ("POST", 303)
     ),
     invalidating("a-redirect-invalidates", "MINV 9111-4.4-1", unsafe("POST", "Location: /", status=303)),
+    invalidating("an-unsafe-extension-method-invalidates", "MINV 9111-4.4-1", unsafe("M-SEARCH")),
+    optimal("head-is-invalidated", "MINV M1", I, first(LONG), unsafe("PUT"), ask("origin", method="HEAD", status=200)),
+    optimal(
+        "a-query-is-another-target",
+        "MINV",
+        I,
+        first(LONG),
+        ask("origin", method="POST", body=b"x", at="?a"),
+        ask("cache", of=1),
+    ),
     optimal(
         "an-error-does-not-invalidate",
         "MINV 9111-4.4-1",
