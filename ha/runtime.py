@@ -442,6 +442,8 @@ class Runtime:
         """Who is not Active says so each interval; an Active's words go with its advertisements."""
         self._beat_timer = self._loop.call_later(self._interval(), self._beat)
         self._engine.notice_sleep()
+        for station in self._engine.stations.values():
+            station.read_strangers()
         waiting = [s.router.word() for s in self._engine.stations.values() if s.router.state is not State.ACTIVE]
         self._send_words(waiting)
         silence = max(1.0, _SILENT * self._interval())

@@ -109,6 +109,7 @@ class Station:
             min_ttl=self._ha.min_ttl if self._ha.unicast else 255,
             source=config.source,
             virtual=virtual,
+            nodes=tuple(self._nodes),
         )
         self._wire.prepare_addresses([vip.ip for vip in config.addresses], router=_forwards(interface.name))
         watched = {vip.ip for vip in config.addresses} | set(self._nodes)
@@ -179,6 +180,14 @@ class Station:
                 heard.node, heard.source, advert.priority, advert.interval, received.at, heard.form
             )
         return list(found.values())
+
+    def read_strangers(self) -> None:
+        """What came from nobody of the configuration: counted and told, at leisure; most of a flood dies unread."""
+        for received in self._wire.strangers() if self._wire is not None else ():
+            datagram = received.datagram
+            heard = datagram if isinstance(datagram, Dropped) else packet.receive(datagram, self._listener)
+            if isinstance(heard, Dropped):
+                self._drop(heard)
 
     def _drop(self, dropped: Dropped) -> None:
         reason = dropped.reason

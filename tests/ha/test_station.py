@@ -137,6 +137,16 @@ def test_a_stranger_is_dropped_counted_and_told(lab, nodes):
     known.close()
 
 
+def test_what_a_stranger_sends_waits_apart_until_somebody_has_time_for_it(lab, nodes):
+    a, b = nodes
+    b.station._nodes = {ip_address("192.168.8.9"): "a"}
+    b.call("open")
+    a.do(SendAdvert(250))
+    wait_until(lambda: b.call("read_strangers") or b.station.counts.dropped["stranger"], 2)
+    assert b.call("read") == []
+    assert b.warned[0][0] == "vip-51 stranger 192.168.8.4"
+
+
 def test_another_list_of_addresses_is_obeyed_and_told(lab, nodes):
     a, _ = nodes
     other = Node(lab, "b", vips='["192.168.8.100/24", "192.168.8.101/24"]')
