@@ -208,11 +208,10 @@ def test_a_shared_fetch_gives_nobody_what_was_meant_for_another(proxy, origin, l
 def test_a_body_where_none_may_be_is_no_answer_to_the_next_request(proxy, origin, method, status):
     poison = answers.response(b"poison", FRESH)
     head = answers.head_only('ETag: "a"', f"Content-Length: {len(poison)}", status=status, reason="x")
-    origin.then(head + poison)
+    target = f"/none/{method}/{status}"
+    origin.on(target, head + poison)
     with raw.Connection(proxy.at) as connection, raw.Connection(proxy.at) as other:
-        connection.send(
-            raw.request(method, f"/none/{method}/{status}", 'If-None-Match: "a"', "Cache-Control: no-cache")
-        )
+        connection.send(raw.request(method, target, 'If-None-Match: "a"', "Cache-Control: no-cache"))
         connection.send(raw.request("GET", "/next"))
         other.send(raw.request("GET", "/other"))
         assert connection.read_response(method).status == status
