@@ -67,10 +67,14 @@ class Sender:
         """Goes out with this turn, in order."""
         pending = self.pending
         if not pending:
-            self._outbox.join(self)
+            waiting = self._outbox.waiting
+            if waiting:  # as in `join`, without a call
+                waiting.append(self)
+            else:
+                self._outbox.join(self)
         pending.append(data)
-        self.waiting_bytes += len(data)
-        if self.waiting_bytes > FLUSH:
+        self.waiting_bytes = size = self.waiting_bytes + len(data)
+        if size > FLUSH:
             self.flush()
 
     def flush(self) -> None:

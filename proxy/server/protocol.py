@@ -545,7 +545,11 @@ class ClientConnection(Sender, asyncio.Protocol):
             self.send(frame)
             for chunk in chunks:
                 self.send(chunk)
-        self._over()
+        if self._body is None and self._keep and not self._advancing and not self._buffer:
+            self._exchange = self._raw = None  # as in `_over`, without a call
+            self._rest()
+        else:
+            self._over()
 
     def _remember(self, x: Exchange, raw: bytes, frame: bytes, chunks: Sequence[bytes]) -> None:
         assert x.reusable is not None

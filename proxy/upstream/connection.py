@@ -336,7 +336,13 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         if checked.framing is not _LENGTH or len(data) - end != checked.content_length:
             return False
         self._keep = checked.keep_alive
-        self._free()
+        if checked.keep_alive and self._sent_whole and not (self.bound or self.ended or self._held):
+            self.call = None  # as in `_free`, without a call
+            self.served += 1
+            self.state = IDLE
+            home.released(self)
+        else:
+            self._free()
         call.upstream_whole(checked, data[end:])
         return True
 
