@@ -415,5 +415,6 @@ def test_memory_is_bounded_and_no_descriptor_stays(proxy, origin, attack, count)
             connection.close()
     assert memory.growth < ALLOWED
     wait_until(lambda: proxy.metric("tandem_connections_open") == 0, 30, "no client is connected")
-    wait_until(lambda: descriptors(proxy, worker) <= before, 30, "descriptors given back")
+    # A few come and go with who asks the worker (admin); an attack that leaks leaves one for each of its connections.
+    wait_until(lambda: descriptors(proxy, worker) <= before + 5, 30, "descriptors given back")
     assert proxy.pid("worker-0") == worker
