@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 APT := apt-get -o DPkg::Lock::Timeout=600
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q
-# Arguments for pytest, as in: make test ARGS="-k wheel"
+# Arguments for what is run, as in: make test ARGS="-k wheel"
 ARGS ?=
 
-.PHONY: help run test test-long conformance-peers check format bench pair lock audit clean
+.PHONY: help run test test-long conformance-peers check format bench failover pair lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: $(VENV)/.dev ## write the code as `make check` wants it
 
 bench: $(VENV)/.dev $(VENV)/.debian ## CPU per request beside nginx, HAProxy, Varnish and Squid
 	@$(BIN)/python -m benchmarks.load
+
+failover: $(VENV)/.dev $(VENV)/.debian ## outages of a pair beside keepalived, event by event (as root; ARGS="--quick")
+	@$(BIN)/python -m benchmarks.failover $(ARGS)
 
 pair: $(VENV)/.dev $(VENV)/.debian ## two nodes in network namespaces, and what a client notices when one fails (as root)
 	@$(BIN)/python -m tests.kit.show
