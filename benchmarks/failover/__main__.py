@@ -94,14 +94,12 @@ def main() -> int:
             for system in chosen if events else ():
                 try:
                     run_system(system, interval, events, options, samples, end)
-                except (AssertionError, OSError, TimeoutError) as exc:
+                except (AssertionError, OSError, subprocess.SubprocessError) as exc:
                     faults.append(f"{system.name} at {interval}: {str(exc) or type(exc).__name__}")
                     tell(faults[-1])
     except KeyboardInterrupt:
         faults.append("interrupted")
-    print(
-        f"\nms without an answer: median (least-most) of {options.rounds}; failed requests of 100 a second, all rounds"
-    )
+    print("\nms without an answer: median (least-most) xROUNDS; failed requests of 100 a second, all rounds together")
     print(table(chosen, samples))
     for fault in faults:
         print(f"not finished: {fault.splitlines()[0]}")
@@ -194,7 +192,7 @@ def cell(row: list[Sample] | None) -> str:
         return "-"
     values = [sample.outage_ms for sample in row]
     failed = sum((Counter(sample.failed) for sample in row), Counter())
-    return f"**{median(values):.1f}** ({min(values):.1f}-{max(values):.1f}); {name_faults(failed) or 'none'} failed"
+    return f"**{median(values):.1f}** ({min(values):.1f}-{max(values):.1f}) x{len(row)}; {name_faults(failed) or 'none'} failed"
 
 
 def name_faults(failed: dict[str, int]) -> str:
