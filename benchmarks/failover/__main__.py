@@ -192,7 +192,8 @@ def cell(row: list[Sample] | None) -> str:
         return "-"
     values = [sample.outage_ms for sample in row]
     failed = sum((Counter(sample.failed) for sample in row), Counter())
-    return f"**{median(values):.1f}** ({min(values):.1f}-{max(values):.1f}) x{len(row)}; {name_faults(failed) or 'none'} failed"
+    spread = f"{min(values):.1f}-{max(values):.1f}"
+    return f"**{median(values):.1f}** ({spread}) x{len(row)}; {name_faults(failed) or 'none'} failed"
 
 
 def name_faults(failed: dict[str, int]) -> str:
