@@ -133,6 +133,13 @@ class Reusable:
     until: MonoTime
 
 
+class Reach(Protocol):
+    """Which addresses may be connected to. By value: what was connected under one serves nobody under another."""
+
+    def refusal(self, address: str, port: int) -> Failure | None:
+        """Why this address (text of an IP address) may not be connected to; None where it may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """One origin of a pool, as `upstream/` connects to it."""
@@ -146,6 +153,7 @@ class Origin:
     tls_name: str = ""  # name sent and expected; empty: host
     tls_verify: bool = True
     tls_ca: str = ""
+    reach: Reach | None = None  # None: configured by the operator, who may name any address
     address: str = field(init=False, compare=False)  # host:port, worked out once: it is looked at for each request
     number: int = field(init=False, compare=False)  # its hash, likewise
 
@@ -182,6 +190,7 @@ class Route:
     pool: str  # name of the pool of origins, upstream/pool.py
     rules: CacheRules
     session: str | None = None  # jvmRoute asked for by the request
+    origin: Origin | None = None  # named by the request (forward, transparent), in place of a pool's
     cacheable: bool = True  # may the store be looked at, and filled, at all
 
 
@@ -193,6 +202,15 @@ class FixedAnswer:
     rule: str
     head: ResponseHead
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """Bytes both ways, unread, between the client and this origin (CONNECT, RFC 9110 §9.3.6)."""
+
+    site: str
+    rule: str
+    origin: Origin
 
 
 class Exchange:
@@ -209,6 +227,7 @@ class Exchange:
     upstream: str = ""  # address of the origin that answered
     first_byte: MonoTime | None = None  # when the origin's head arrived
     failure: Failure | None = None
+    user: str = ""  # who has proved to be it (forward mode)
     remote: str = ""  # the client as told by trusted hops; equals client.address without them
     producer: Producer | None = None
     reusable: Reusable | None = None  # set before `whole` where the memo may repeat the answer
