@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 STABLE: Final = 1.0  # seconds without a bad result until what was bad is good again
-LEAST_BEAT: Final = 0.02  # seconds: beats come no faster than this
-MISSED_BEATS: Final = 5
-LEAST_HANG: Final = 0.25  # seconds: a loop that was busy for less is no hung one
 
 
 class Effect(Enum):
@@ -76,16 +73,6 @@ def find_workers(live: int, wanted: int, weight: int, *, peer_is_whole: bool) ->
         Finding("no live worker", Effect.RESIGN, live > 0),
         Finding(f"{live} of {wanted} workers", Effect.WEIGHT, not lost, weight),
     )
-
-
-def beat_period(interval: float) -> float:
-    """Seconds between two beats of a worker's loop."""
-    return max(LEAST_BEAT, interval)
-
-
-def is_hung(last_beat: MonoTime, now: MonoTime, interval: float) -> bool:
-    """Whether a worker that lives has missed too many beats."""
-    return now - last_beat >= max(LEAST_HANG, MISSED_BEATS * beat_period(interval))
 
 
 # ---- hysteresis ------------------------------------------------------------------------------------------------------

@@ -81,10 +81,6 @@ class Netlink:
         """The interface that has an address of this node."""
         return self._kernel.interface_of(address)
 
-    def holds(self, vip: Vip) -> bool:
-        """Whether the kernel has the address on our interface now, whatever we believe."""
-        return any(one.vip.ip == vip.ip for one in self._assigned())
-
     def _assigned(self) -> list[Assigned]:
         return self._kernel.assigned(self.interface.index) if self.interface is not None else []
 

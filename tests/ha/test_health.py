@@ -14,9 +14,7 @@ from ha.health import (
     Track,
     after_result,
     assess,
-    beat_period,
     find_workers,
-    is_hung,
     settles_at,
     verdict,
 )
@@ -62,15 +60,6 @@ def test_h3_only_the_last_worker_makes_unfit():
 
 def test_h3_a_lost_worker_costs_nothing_while_the_peer_has_lost_one_too():
     assert assess(250, find_workers(3, 4, 10, peer_is_whole=False)) == Health(250, Fitness.SERVING)
-
-
-def test_h4_a_worker_is_hung_after_five_missed_beats_and_at_least_a_quarter_of_a_second():
-    assert beat_period(0.01) == 0.02
-    assert beat_period(1.0) == 1.0
-    assert not is_hung(0.0, 0.249, 0.01)
-    assert is_hung(0.0, 0.25, 0.01)
-    assert not is_hung(0.0, 0.499, 0.1)
-    assert is_hung(0.0, 0.5, 0.1)
 
 
 def feed(results, patience, step=0.1, start=0.0):

@@ -14,7 +14,7 @@ import pytest
 
 from ha import liveness, orders, privileges
 from ha.netlink import Netlink
-from tests.kit.netns import make_lab, why_not
+from tests.kit.netns import is_here, make_lab, why_not
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -49,8 +49,8 @@ def test_release_removes_what_the_state_file_names_and_nothing_else(tmp_path):
         (tmp_path / "ha.state").write_text(json.dumps(state))
         done = run("release", "--runtime", tmp_path)
         assert (done.returncode, done.stdout) == (0, "removed 192.0.2.87/32\n"), done.stderr
-        assert not netlink.holds(left)
-        assert netlink.holds(other)
+        assert not is_here(left)
+        assert is_here(other)
         after = json.loads((tmp_path / "ha.state").read_text())
         assert (after["addresses"], after["learned"]) == ([], {"incarnation": 7})
         assert run("release", "--runtime", tmp_path).stdout == "no address was left\n"

@@ -65,6 +65,16 @@ def link_local_of(host: str) -> IPv6Address:
     return IPv6Address(f"fe80::ff:fe00:8{HOSTS[host]:02x}")
 
 
+def is_here(address) -> bool:
+    """Whether any interface of this thread's namespace has the address."""
+    with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as probe:
+        try:
+            probe.bind((str(getattr(address, "ip", address)), 0))
+        except OSError:
+            return False
+    return True
+
+
 class Namespace:
     """One network namespace and the thread that lives in it."""
 
@@ -131,12 +141,7 @@ class Namespace:
 
     def holds(self, address) -> bool:
         """Whether any interface has the address, whatever its prefix."""
-        with self.call(socket.socket, socket.AF_INET6 if address.version == 6 else socket.AF_INET) as probe:
-            try:
-                probe.bind((str(getattr(address, "ip", address)), 0))
-            except OSError:
-                return False
-        return True
+        return self.call(is_here, address)
 
     def reaches(self, address, seconds: float = 1) -> bool:
         """Whether anybody answers for the address; that nobody listens there is an answer too."""
