@@ -26,7 +26,6 @@ class Reason(Enum):
     REQUEST_NO_CACHE = ("request-no-cache", "request")
     REQUEST_MAX_AGE = ("request-max-age", "request")
     REQUEST_MIN_FRESH = ("request-min-fresh", "request")
-    REQUEST_RANGE = ("request-range", "miss")
     RESPONSE_NO_CACHE = ("response-no-cache", "stale")
     STALE = ("stale", "stale")
     PARTIAL = ("partial", "partial")
