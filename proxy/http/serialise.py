@@ -54,11 +54,6 @@ def request_line(method: bytes, target: bytes) -> bytes:
     return b"%b %b HTTP/1.1\r\n" % (method, target)
 
 
-def request_bytes(method: bytes, target: bytes, lines: Sequence[Line]) -> bytes:
-    """A whole request head."""
-    return request_line(method, target) + field_bytes(lines) + b"\r\n"
-
-
 def response_bytes(status: int, reason: bytes, lines: Sequence[Line]) -> bytes:
     """A whole response head."""
     if not 100 <= status <= 999:
