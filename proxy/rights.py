@@ -179,10 +179,6 @@ def missing_for_ha() -> list[str]:
     return [name for name, capability in HA_NEEDS.items() if not have >> capability & 1]
 
 
-def may_bind_low_ports() -> bool:
-    return bool(permitted() & _mask(frozenset({NET_BIND_SERVICE})))
-
-
 @contextmanager
 def as_for_life() -> Iterator[None]:
     """What is done now is done with the capabilities kept for life: what the start can read, a reload can read."""
