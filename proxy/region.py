@@ -17,9 +17,8 @@ from ha import liveness
 SLOTS: Final = 64 * 2**10  # bytes of counters of one process
 MAX_WORKERS: Final = 256  # [process] workers, config/schema.py
 
-ADMIN: Final = MAX_WORKERS  # places of the other processes, behind the workers'
-SUPERVISOR: Final = MAX_WORKERS + 1
-_PROCESSES: Final = MAX_WORKERS + 2
+ADMIN: Final = MAX_WORKERS  # its place is behind the workers'
+_PROCESSES: Final = MAX_WORKERS + 1
 
 _COUNTERS: Final = _PROCESSES * SLOTS
 PAGES: Final = _COUNTERS  # where the liveness pages begin
@@ -40,7 +39,7 @@ class Region:
         return cls(fd)
 
     def slots(self, place: int) -> memoryview:
-        """The counter slots of one process: a worker's index, ADMIN or SUPERVISOR."""
+        """The counter slots of one process: a worker's index, or ADMIN."""
         return self._memory[place * SLOTS : (place + 1) * SLOTS]
 
     def all_slots(self) -> memoryview:
