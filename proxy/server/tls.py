@@ -71,12 +71,8 @@ class ServerTls:
         self.context = _bare_context()
         self.context.sni_callback = self._on_hello  # called without a name too
 
-    def swap(self, contexts: Contexts) -> None:
-        """New handshakes use these; connections that are open keep theirs."""
-        self._contexts = contexts
-
     def adopt(self, other: ServerTls) -> None:
-        """As `swap`, with what another object was built for."""
+        """New handshakes use what another object was built for; connections that are open keep theirs."""
         self._contexts = other._contexts
 
     def _on_hello(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
@@ -99,10 +95,6 @@ def build_contexts(certificates: Iterable[Certificate]) -> Contexts:
     if default is None:
         raise TlsError("TLS needs at least one certificate")
     return Contexts(default, exact, wildcard)
-
-
-def build_server_tls(certificates: Iterable[Certificate]) -> ServerTls:
-    return ServerTls(build_contexts(certificates))
 
 
 def build_origin_context(*, verify: bool = True, ca: str = "") -> ssl.SSLContext:

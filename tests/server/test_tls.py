@@ -17,7 +17,6 @@ from proxy.server.tls import (
     TlsError,
     build_contexts,
     build_origin_context,
-    build_server_tls,
 )
 
 
@@ -72,6 +71,10 @@ async def certificate_names(port, client, name):
     return names
 
 
+def built(certificates):
+    return ServerTls(build_contexts(certificates))
+
+
 def run(coroutine):
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(coroutine)
@@ -81,7 +84,7 @@ def test_the_name_asked_for_picks_the_certificate(issue, client):
     shop, rest = issue("shop.example.org"), issue("example.net", "*.example.net")
 
     async def scenario():
-        async with serving(build_server_tls([shop, rest])) as port:
+        async with serving(built([shop, rest])) as port:
             return [
                 await certificate_names(port, client, name)
                 for name in ("shop.example.org", "example.net", "www.example.net", "WWW.Example.NET")
@@ -91,7 +94,7 @@ def test_the_name_asked_for_picks_the_certificate(issue, client):
 
 
 def test_strangers_and_clients_without_a_name_get_the_first_certificate(issue, client):
-    tls = build_server_tls([issue("first.example.org", "127.0.0.1"), issue("second.example.org")])
+    tls = built([issue("first.example.org", "127.0.0.1"), issue("second.example.org")])
     client.check_hostname = False
 
     async def scenario():
@@ -121,13 +124,13 @@ def test_a_swap_changes_new_handshakes_and_breaks_no_connection(issue, client):
     old, new = issue("site.example.org"), issue("site.example.org", "new.example.org")
 
     async def scenario():
-        tls = build_server_tls([old])
+        tls = built([old])
         async with serving(tls) as port:
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", port, ssl=client, server_hostname="site.example.org"
             )
             before = await certificate_names(port, client, "site.example.org")
-            tls.swap(build_contexts([new]))
+            tls.adopt(built([new]))
             after = await certificate_names(port, client, "site.example.org")
             writer.write(b"still here")
             echoed = await reader.readexactly(10)
@@ -153,7 +156,7 @@ def shake_hands(client_context, server_context, name):
 
 
 def test_a_listener_adopts_what_a_newer_object_was_built_for(issue):
-    old, new = build_server_tls([issue("old.example.org")]), build_server_tls([issue("new.example.org")])
+    old, new = built([issue("old.example.org")]), built([issue("new.example.org")])
     context = old.context
     old.adopt(new)
     assert old.context is context
@@ -178,10 +181,10 @@ def test_sessions_resume_across_a_swap(issue, client, version):
     client.set_alpn_protocols(["h2", "http/1.1"])
 
     async def scenario():
-        tls = build_server_tls([certificate])
+        tls = built([certificate])
         async with serving(tls) as port:
             first = await asyncio.to_thread(blocking, port, client, "site.example.org")
-            tls.swap(build_contexts([certificate]))
+            tls.adopt(built([certificate]))
             return first, await asyncio.to_thread(blocking, port, client, "site.example.org", first[0])
 
     first, second = run(scenario())
@@ -197,7 +200,7 @@ def test_versions_below_1_2_are_refused(issue, client):
     client.set_ciphers("ALL:@SECLEVEL=0")
 
     async def scenario():
-        async with serving(build_server_tls([issue("site.example.org")])) as port:
+        async with serving(built([issue("site.example.org")])) as port:
             # The client sees the alert or only the end, as the loop has it; the server's reason is asked for below.
             with pytest.raises((ssl.SSLError, ConnectionResetError)):
                 await certificate_names(port, client, "site.example.org")
@@ -235,7 +238,7 @@ def test_a_common_name_counts_only_without_alternative_names(issue, authority):
 
 
 def test_an_intermediate_chain_is_served_whole(issue, client, authority):
-    tls = build_server_tls([issue("deep.example.org", ca=authority.create_child_ca())])
+    tls = built([issue("deep.example.org", ca=authority.create_child_ca())])
 
     async def scenario():
         async with serving(tls) as port:
@@ -281,7 +284,7 @@ def test_an_encrypted_key_is_a_fault_and_asks_nobody(issue):
 def test_origins_are_verified_unless_told_otherwise(issue, authority, tmp_path):
     ca = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(ca))
-    tls = build_server_tls([issue("origin.example.org")])
+    tls = built([issue("origin.example.org")])
 
     async def scenario():
         async with serving(tls) as port:
