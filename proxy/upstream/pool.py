@@ -131,7 +131,7 @@ class Pool:
     def hire(
         self, now: MonoTime, session: str | None, key: bytes, tried: Collection[Origin], random: float
     ) -> tuple[Peer, Change | None] | None:
-        """`choose` and `started` in one, for each request; its peer goes back by `release`."""
+        """The chosen peer, which has one request more from now on; it goes back by `release`, once for each."""
         peer = self._only
         if peer is None or tried or peer.health.standing is not _UP:
             origin = self.choose(now, session=session, key=key, tried=tried, random=random)
@@ -224,29 +224,6 @@ class Pool:
         return first or peers[0]
 
     # ---- bookkeeping ----------------------------------------------------------------------------
-
-    def started(self, origin: Origin) -> Change | None:
-        """A request goes to this origin; each call is met by one `finished`."""
-        peer = self._peers.get(_place(origin))
-        if peer is None:
-            return None
-        peer.active += 1
-        return self._become(peer, after_start(peer.health))
-
-    def witness(self, origin: Origin, evidence: Evidence, now: MonoTime) -> Change | None:
-        """News of a running request, such as the response head of a long download or tunnel."""
-        peer = self._peers.get(_place(origin))
-        if peer is None:
-            return None
-        return self._become(peer, after_evidence(peer.health, evidence, now, self.spec.eject))
-
-    def finished(self, origin: Origin, evidence: Evidence, now: MonoTime) -> Change | None:
-        """The request is over. An origin that a reload took away is forgotten silently."""
-        peer = self._peers.get(_place(origin))
-        if peer is None:
-            return None
-        peer.active = max(0, peer.active - 1)
-        return self._become(peer, after_evidence(peer.health, evidence, now, self.spec.eject))
 
     def apply(self, verdict: Verdict, now: MonoTime) -> list[Change]:
         """The active check's word on one address."""

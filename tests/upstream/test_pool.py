@@ -34,18 +34,26 @@ def spec(members, balance="round-robin", eject=EJECT):
 
 def serve(pool, now=0.0, evidence=GOOD, **wishes):
     """One request from choice to end."""
-    origin = pool.choose(now, **wishes)
-    if origin is not None:
-        pool.started(origin)
-        pool.finished(origin, evidence, now)
-    return origin
+    hired = pool.hire(now, **{"session": None, "key": b"", "tried": (), "random": 0.0, **wishes})
+    if hired is None:
+        return None
+    pool.release(hired[0], evidence, now)
+    return hired[0].origin
+
+
+def hire(pool, origin, now=0.0):
+    """This very origin: all others have been tried."""
+    hired = pool.hire(now, None, b"", [other for other in pool.spec.origins if other != origin], 0.0)
+    assert hired is not None
+    assert hired[0].origin == origin
+    return hired
 
 
 def fail(pool, origin, now=0.0, times=2):
     changes = []
     for _ in range(times):
-        pool.started(origin)
-        changes.append(pool.finished(origin, BAD, now))
+        peer, _ = hire(pool, origin, now)
+        changes.append(pool.release(peer, BAD, now))
     return changes
 
 
@@ -78,7 +86,7 @@ def test_running_requests_differ_by_weight_at_most_by_one_when_least_requests_ch
     members = origins(*weights)
     pool = Pool(spec(members, "least-requests"))
     for _ in range(count):
-        pool.started(pool.choose(0.0))
+        pool.hire(0.0, None, b"", (), 0.0)
     loads = {peer.address: peer.active for peer in pool.status(0.0)}
     for one in members:
         for other in members:
@@ -89,7 +97,7 @@ def test_least_requests_avoids_the_peer_that_is_slow():
     slow, fast = members = origins(1, 1)
     pool = Pool(spec(members, "least-requests"))
     for _ in range(3):
-        pool.started(slow)
+        hire(pool, slow)
     assert {serve(pool) for _ in range(20)} == {fast}
 
 
@@ -185,7 +193,7 @@ def test_a_session_of_an_unknown_route_is_balanced():
 def test_a_session_is_refused_rather_than_lost_while_its_peer_is_full():
     a, b = members = origins(1, 1, limit=1)
     pool = Pool(spec(members))
-    pool.started(a)
+    hire(pool, a)
     assert pool.choose(0.0, session="t1") is None
     assert pool.choose(0.0, session="t2") == b
     assert pool.choose(0.0) == b
@@ -198,12 +206,11 @@ def test_a_session_is_refused_rather_than_lost_while_its_peer_is_full():
 def test_a_full_pool_gives_nobody_and_says_that_it_is_busy(balance):
     members = origins(1, 2, limit=2)
     pool = Pool(spec(members, balance))
-    for _ in range(4):
-        pool.started(pool.choose(0.0, key=b"k"))
+    hired = [pool.hire(0.0, None, b"k", (), 0.0)[0] for _ in range(4)]
     assert [peer.active for peer in pool.status(0.0)] == [2, 2]
     assert pool.choose(0.0, key=b"k") is None
     assert pool.refusal(0.0) is errors.UPSTREAM_BUSY
-    pool.finished(members[1], GOOD, 0.0)
+    pool.release(next(peer for peer in hired if peer.origin == members[1]), GOOD, 0.0)
     assert pool.choose(0.0, key=b"k") == members[1]
 
 
@@ -223,10 +230,11 @@ def test_a_failing_peer_is_put_aside_probed_once_and_grows_back(balance):
     keys = [b"%d" % number for number in range(200)]
     assert {serve(pool, 9.9, key=key) for key in keys} == {b}
     probe = next(key for key in keys * 2 if pool.choose(10.0, key=key) == a)
-    assert pool.started(a) == Change("shop", a.address, Standing.PROBING, Why.PROBE_SENT)
+    peer, change = hire(pool, a, 10.0)
+    assert change == Change("shop", a.address, Standing.PROBING, Why.PROBE_SENT)
     assert {serve(pool, 10.0, key=key) for key in [probe, *keys]} == {b}
-    assert pool.witness(a, GOOD, 11.0) == Change("shop", a.address, Standing.UP, Why.PROBE_PASSED)
-    assert pool.finished(a, GOOD, 11.0) is None
+    assert pool.hear(peer, GOOD, 11.0) == Change("shop", a.address, Standing.UP, Why.PROBE_PASSED)
+    assert pool.release(peer, GOOD, 11.0) is None
     early = Counter(serve(pool, 12.0, key=key) for key in keys)
     later = Counter(serve(pool, 30.0, key=key) for key in keys)
     assert later[a] > 0
@@ -286,27 +294,27 @@ def test_nobody_who_is_out_is_chosen_while_another_is_in_and_nobody_gets_more_th
             case "wait":
                 now += number * 4.0
                 while running:
-                    pool.finished(running.pop(), GOOD, now)
+                    pool.release(running.pop(), GOOD, now)
                 continue
             case "up" | "down":
                 pool.apply(verdict(members[number], up=event == "up"), now)
                 continue
         tried = members[:number] if number < 3 else ()
-        origin = pool.choose(now, session=session, key=b"%d" % number, tried=tried, random=0.5)
-        peers = {peer.origin: peer for peer in pool._list}
-        if origin is None:
+        before = {peer.origin: peer.health for peer in pool._list}
+        hired = pool.hire(now, session, b"%d" % number, tried, 0.5)
+        if hired is None:
             assert pool.refusal(now, tried) in {errors.NO_UPSTREAM, errors.UPSTREAM_BUSY}
             continue
-        assert origin not in tried
-        assert peers[origin].health.standing is not Standing.FAILED
-        if not may_serve(peers[origin].health, now):
-            assert not any(may_serve(peer.health, now) for o, peer in peers.items() if o not in tried)
-        pool.started(origin)
-        assert not limit or peers[origin].active <= limit
+        peer, _ = hired
+        assert peer.origin not in tried
+        assert before[peer.origin].standing is not Standing.FAILED
+        if not may_serve(before[peer.origin], now):
+            assert not any(may_serve(health, now) for origin, health in before.items() if origin not in tried)
+        assert not limit or peer.active <= limit
         if event == "long":
-            running.append(origin)
+            running.append(peer)
         else:
-            pool.finished(origin, Evidence(event), now)
+            pool.release(peer, Evidence(event), now)
 
 
 # ---- reload --------------------------------------------------------------------------------------------------------
@@ -315,7 +323,7 @@ def test_nobody_who_is_out_is_chosen_while_another_is_in_and_nobody_gets_more_th
 def test_a_reload_keeps_what_is_known_of_the_peers_that_stay():
     a, b, c = origins(1, 1, 1)
     old = Pool(spec([a, b]))
-    old.started(a)
+    running, _ = hire(old, a)
     fail(old, b)
     heavier = Origin("http", a.host, a.port, weight=7)
     new = Pool(spec([heavier, b, c]), old)
@@ -324,20 +332,21 @@ def test_a_reload_keeps_what_is_known_of_the_peers_that_stay():
     assert status[b.address].standing is Standing.EJECTED
     assert status[b.address].share == 0.0
     assert status[c.address].standing is Standing.UP
-    new.finished(a, GOOD, 1.0)  # the exchange still names the old value
+    new.release(running, GOOD, 1.0)
     assert new.status(1.0)[0].active == 0
 
 
 def test_the_end_of_a_request_to_a_peer_that_is_gone_is_forgotten():
     a, b = origins(1, 1)
-    new = Pool(spec([b]), Pool(spec([a, b])))
-    assert new.started(a) is None
-    assert new.witness(a, BAD, 0.0) is None
-    assert new.finished(a, BAD, 0.0) is None
+    old = Pool(spec([a, b]))
+    running, _ = hire(old, a)
+    new = Pool(spec([b]), old)
+    assert new.release(running, BAD, 0.0) is None
+    assert [peer.address for peer in new.status(0.0)] == [b.address]
 
 
-def test_hiring_is_choosing_and_starting_in_one():
-    """Two pools, one asked each way, go through the same peers, counts and standings."""
+def test_who_is_hired_is_who_would_be_chosen():
+    """Two pools in the same state, one asked each way."""
     one, other = Pool(spec(origins(2, 1))), Pool(spec(origins(2, 1)))
     for n in range(40):
         now = float(n)
@@ -346,12 +355,12 @@ def test_hiring_is_choosing_and_starting_in_one():
         if hired is None:
             assert origin is None
             continue
-        peer, change = hired
+        peer, _ = hired
         assert peer.origin == origin
-        assert change == other.started(origin)
+        same, _ = hire(other, origin, now)
         evidence = (GOOD, BAD, NONE, BAD)[n % 4]
-        assert one.hear(peer, evidence, now) == other.witness(origin, evidence, now)
-        assert one.release(peer, evidence, now) == other.finished(origin, evidence, now)
+        assert one.hear(peer, evidence, now) == other.hear(same, evidence, now)
+        assert one.release(peer, evidence, now) == other.release(same, evidence, now)
         assert one.status(now) == other.status(now)
 
 
