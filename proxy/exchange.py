@@ -191,7 +191,6 @@ class Route:
     rules: CacheRules
     session: str | None = None  # jvmRoute asked for by the request
     origin: Origin | None = None  # named by the request (forward, transparent), in place of a pool's
-    cacheable: bool = True  # may the store be looked at, and filled, at all
 
 
 @dataclass(frozen=True, slots=True)

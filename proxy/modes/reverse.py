@@ -62,7 +62,7 @@ class Reverse:
     """All sites, compiled. `Client.listener` is an index into `listeners`: each address once, in the file's order."""
 
     def __init__(self, config: Config, files: Mapping[str, bytes]) -> None:
-        """`files` has the contents of `wanted_files(config)`, by their paths as they stand in the configuration."""
+        """`files` has what error pages and answers are made of, by their paths as they stand in the configuration."""
         names = site_names(config)
         self.listeners: tuple[Listen, ...] = tuple(dict.fromkeys(at for site in config.site for at in site.listen))
         self.pools: dict[str, PoolSpec] = {}
@@ -350,7 +350,7 @@ class _Way:
 
     def __init__(self, site: str, rule: str, pool: PoolSpec, rules: CacheRules) -> None:
         def route(session: str | None) -> Route:
-            return Route(site, rule, pool.name, rules, session, cacheable=rules.enabled)
+            return Route(site, rule, pool.name, rules, session)
 
         self._plain = route(None)
         self._by_session = {o.route.encode(): route(o.route) for o in pool.origins if o.route}
@@ -451,13 +451,6 @@ def site_names(config: Config) -> tuple[str, ...]:
     return tuple(
         site.name or (site.hosts[0] if site.hosts else f"site-{number}") for number, site in enumerate(config.site, 1)
     )
-
-
-def wanted_files(config: Config) -> tuple[str, ...]:
-    """The files that `Reverse` wants to be given, each once."""
-    answers = [rule.answer.file for rule in config.rule if rule.answer is not None and rule.answer.file]
-    pages = [path for site in config.site for path in site.error_pages.values()]
-    return tuple(dict.fromkeys([*answers, *pages]))
 
 
 def _view(site: Site, name: str, files: Mapping[str, bytes]) -> SiteView:
