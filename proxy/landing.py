@@ -17,7 +17,7 @@ from proxy.exchange import Exchange, Outcome
 from proxy.http.stored import Body
 from proxy.policy import key, parts, reuse, storing, validation
 from proxy.policy.reasons import Reason
-from proxy.relaying import UNSHARED_TIME
+from proxy.relaying import UNSHARED_TIME, address_of
 
 if TYPE_CHECKING:
     from config.units import MonoTime
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from proxy.http.stored import StoredResponse
     from proxy.pipeline import Pipeline
     from proxy.policy.parts import Fill
-    from proxy.upstream.client import Request
 
 
 log = logging.getLogger("tandem")
@@ -54,7 +53,7 @@ class Landing:
         head = self._spine.relaying.received(pattern, checked, flight.request, now)
         for x in flight.waiting_ones():
             x.first_byte = now
-            x.upstream = _address(flight.request)
+            x.upstream = address_of(flight.request)
         if flight.fill is not None and head.status in {206, 416}:
             self._filled(flight, flight.fill, checked, head, now)
             return
@@ -272,7 +271,3 @@ class Landing:
 
 def _is_ranged(x: Exchange | None) -> bool:
     return x is not None and b"range" in x.request.fields
-
-
-def _address(request: Request | None) -> str:
-    return request.origin.address if request is not None and request.origin is not None else ""

@@ -17,12 +17,13 @@ from proxy.exchange import NO_BODY, Exchange, Outcome
 from proxy.http.checks import Framing
 from proxy.http.fields import format_date
 from proxy.http.forwarding import via_line
+from proxy.http.message import SAFE
 from proxy.http.rewriting import rewrite_response
 from proxy.plan import Relayed
 from proxy.policy import conditional, key, reuse, storing, validation
 from proxy.policy.cache_status import NAME, cache_status
 from proxy.policy.reasons import Reason
-from proxy.upstream.client import SAFE, Request
+from proxy.upstream.client import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +146,7 @@ class Relaying:
         """The head as it goes out; None if the answer is one for the store. Equal bytes were judged before."""
         now = x.first_byte = self._now()
         x.status = checked.head.status
-        x.upstream = address = "" if request is None or request.origin is None else request.origin.address
+        x.upstream = address = address_of(request)
         plan = x.plan
         assert plan is not None
         known = plan.relayed.get(address)
@@ -315,6 +316,11 @@ def _is_useless(part: ContentRange, x: Exchange, checked: CheckedResponse, varia
     return checked.content_length != part.last + 1 - part.first or any(
         one.head.status != 206 and one.etag == tag and key.matches(one, x.request) for one in variants
     )
+
+
+def address_of(request: Request | None) -> str:
+    """The origin that a request has gone to; empty where there is none."""
+    return "" if request is None or request.origin is None else request.origin.address
 
 
 def _length(checked: CheckedResponse) -> int | None:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 Line = tuple[bytes, bytes]  # a field line: (name as received, value without blanks around it)
 
+# Methods that ask for no change at the origin (RFC 9110 §9.2.1), those of WebDAV and QUERY with them: they may be tried
+# again, and invalidate nothing.
+SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY"})
+
 
 class Fields:
     """Header fields in order, with spelling and repetition kept; looked up by lower-case name.

@@ -21,7 +21,7 @@ from proxy.http.fields import (
     parse_vary,
 )
 from proxy.http.forwarding import HOP_BY_HOP, nameable, parse_options
-from proxy.http.message import Fields
+from proxy.http.message import SAFE, Fields
 from proxy.http.stored import StoredResponse
 from proxy.policy import key as keys
 from proxy.policy.freshness import (
@@ -56,9 +56,6 @@ UNDERSTOOD = frozenset(
 )
 # An origin that answers so is in trouble; what is stored may outlive it (RFC 9111 §4.3.3).
 TROUBLE = frozenset({500, 502, 503, 504})
-SAFE = frozenset(
-    {b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY"}
-)  # RFC 9110 §9.2.1
 
 CONDITIONS = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"})
 UNUSUAL = CONDITIONS | {

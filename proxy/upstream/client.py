@@ -23,6 +23,7 @@ from cachetools import FIFOCache
 
 from proxy import errors
 from proxy.errors import Failure, Retry
+from proxy.http.message import SAFE
 from proxy.upstream.connection import IDLE, UpstreamConnection
 from proxy.upstream.health import Evidence, evidence_of
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 MOST_TRIES = 3  # origins asked for one request whose connect fails: enough for a rolling restart of a pool
 _GOOD = Evidence.GOOD
-SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110 §9.2.1
 MEMO_HEADS = 512  # response heads repeat within a second (Date changes), so few are ever alive
 
 
