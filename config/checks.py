@@ -11,9 +11,9 @@ from ipaddress import ip_address
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from config import pair, patterns
+from config import access, pair, patterns
 from config.faults import Path, Problem, quote, suggest
-from config.schema import Admin, Cache, Ha, Limits, Rule, Site
+from config.schema import Admin, Cache, Ha, Limits, NameList, Rule, Site
 from config.units import Listen, parse_address
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class View:
     sites: dict[int, Site] = field(default_factory=dict)
     rules: dict[int, Rule] = field(default_factory=dict)
     site_names: frozenset[str] = frozenset()  # of the faulty sites too
+    lists: dict[str, NameList] = field(default_factory=dict)
+    list_names: frozenset[str] = frozenset()  # of the faulty lists too
     admin: Admin = field(default_factory=Admin)
     cache: Cache = field(default_factory=Cache)
     limits: Limits = field(default_factory=Limits)
@@ -63,8 +65,11 @@ def check(view: View) -> Findings:
         _check_pair_of_sites(found, one, j, other)
     _check_admin(found, view)
     for i, rule in view.rules.items():
-        _check_rule(found, view, i, rule)
+        if rule.match.mode == "reverse":
+            _check_rule(found, view, i, rule)
+    _check_rule_names(found, view)
     _check_rule_order(found, view)
+    access.check(found, view.rules, view.lists, view.list_names)
     if view.complete:
         _check_sites_without_origin(found, view)
     _check_limits(found, view)
@@ -208,7 +213,7 @@ def _check_sites_without_origin(found: Findings, view: View) -> None:
     for i, site in view.sites.items():
         if site.upstream:
             continue
-        mine = [rule for rule in view.rules.values() if rule.match.site in {"", site.name}]
+        mine = [rule for rule in _reverse(view) if rule.match.site in {"", site.name}]
         if not any(rule.upstream or rule.redirect or rule.answer for rule in mine):
             found.fault(
                 ("site", i),
@@ -218,6 +223,10 @@ def _check_sites_without_origin(found: Findings, view: View) -> None:
 
 
 # ---- rules -----------------------------------------------------------------------------------------------------------
+
+
+def _reverse(view: View) -> list[Rule]:
+    return [rule for _, rule in sorted(view.rules.items()) if rule.match.mode == "reverse"]
 
 
 def _check_rule(found: Findings, view: View, i: int, rule: Rule) -> None:
@@ -261,14 +270,18 @@ def _serves_any(site: Site, hosts: Sequence[str]) -> bool:
     return not site.hosts or any(patterns.overlaps_host(own, host) for own in site.hosts for host in hosts)
 
 
-def _check_rule_order(found: Findings, view: View) -> None:
+def _check_rule_names(found: Findings, view: View) -> None:
     names: dict[str, int] = {}
-    only = next(iter(view.site_names)) if len(view.site_names) == 1 else ""
-    rules = sorted(view.rules.items())
-    for position, (i, rule) in enumerate(rules):
+    for i, rule in sorted(view.rules.items()):
         if rule.name in names:
             found.fault(("rule", i, "name"), f"the name {quote(rule.name)} belongs to rule[{names[rule.name]}]")
         names.setdefault(rule.name, i)
+
+
+def _check_rule_order(found: Findings, view: View) -> None:
+    only = next(iter(view.site_names)) if len(view.site_names) == 1 else ""
+    rules = [(i, rule) for i, rule in sorted(view.rules.items()) if rule.match.mode == "reverse"]
+    for position, (i, rule) in enumerate(rules):
         for _, earlier in rules[:position]:
             if covers(earlier.match, rule.match, only):
                 found.warn(

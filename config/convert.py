@@ -18,10 +18,11 @@ import msgspec
 from config import kinds, units
 from config.faults import Path, Problem, quote, suggest
 from config.schema import Config, Table
-from config.units import Duration, Listen, Size
+from config.units import Duration, Hours, Listen, Ports, Rate, Size
 
 MISSING: Any = object()  # in place of a value that could not be made
 _NOTHING = msgspec.Meta()
+_QUANTITIES: dict[type, str] = {Duration: "30s", Size: "64MB", Rate: "10Mbit/s"}  # with an example
 _TYPE_NAMES = {
     str: "a text in quotes",
     bool: "true or false",
@@ -82,6 +83,8 @@ def _homes() -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for name, kind in hints(Config).items():
         bare = optional(split(kind)[0]) or split(kind)[0]
+        if get_origin(bare) is dict:  # its keys are names that people give
+            continue
         is_list = get_origin(bare) is tuple
         for key in hints(get_args(bare)[0] if is_list else bare):
             found.setdefault(key, []).append(f"[[{name}]]" if is_list else f"[{name}]")
@@ -182,9 +185,12 @@ class _Walk:
     def leaf(self, kind: type, meta: msgspec.Meta, value: object, path: Path) -> Any:
         if kind is Listen:
             return self.parsed(Listen.parse, value, path)
-        if kind is Duration or kind is Size:
-            parse = Duration.parse if kind is Duration else Size.parse
-            return self.quantity(parse, "30s" if kind is Duration else "64MB", meta, value, path)
+        if kind is Hours:
+            return self.parsed(Hours.parse, value, path)
+        if kind is Ports:
+            return self.parsed(Ports.parse, str(value) if type(value) is int else value, path)
+        if kind in _QUANTITIES:
+            return self.quantity(kind, _QUANTITIES[kind], meta, value, path)
         if kind is str:
             return self.text(meta, value, path)
         if kind is bool:
@@ -200,12 +206,12 @@ class _Walk:
         except ValueError as exc:
             return self.fault(path, f"{quote(value)} is not accepted", str(exc))
 
-    def quantity(self, parse: Any, example: str, meta: msgspec.Meta, value: object, path: Path) -> Any:
+    def quantity(self, kind: Any, example: str, meta: msgspec.Meta, value: object, path: Path) -> Any:
         if type(value) is int and value == 0:
             value = "0"
         if isinstance(value, int | float) and not isinstance(value, bool):
             return self.wrong_type(path, "a text with a unit", value, f"such as `{example}`")
-        made = self.parsed(parse, value, path)
+        made = self.parsed(kind.parse, value, path)
         if made is not MISSING and made == 0 and (meta.extra or {}).get("positive"):
             return self.fault(path, "must be more than 0")
         return made

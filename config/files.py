@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterable
 
-_KINDS = {"file": False, "secret": True}
+_KINDS = {"file": False, "secret": True, "list": False}
 
 
 def locate(leaves: Iterable[tuple[str, Path, str]], base: pathlib.Path, kind: str) -> dict[str, pathlib.Path]:
-    """The files of one kind, "file" or "secret": as written -> from the folder of the configuration file."""
+    """The files of one kind, "file", "secret" or "list": as written -> from the folder of the configuration file."""
     return {text: base / text for own, _, text in leaves if own == kind}
 
 

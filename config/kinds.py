@@ -1,7 +1,7 @@
 """Checks of texts by the kind that the schema gives them: each raises ValueError with a sentence on what is accepted.
 
 A kind without check ("output") only tells readers and tools what the text is; "file" and "secret" mark what the
-supervisor reads. The text itself is never changed.
+supervisor reads, and "list" the long ones. The text itself is never changed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ PLACEHOLDERS = ("scheme", "host", "path", "query")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110 §5.6.2
 _NAME = re.compile(r"[A-Za-z0-9*_][A-Za-z0-9*_.:-]{0,63}")
+_USER = re.compile(r"[^\x00-\x20\x7f:][^\x00-\x1f\x7f:]{0,254}")  # RFC 7617 §2: no colon, no control characters
 _STATUSES = re.compile(r" *[1-5][0-9]{2}( *- *[1-5][0-9]{2})? *(, *[1-5][0-9]{2}( *- *[1-5][0-9]{2})? *)*")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")  # what a request target or Location may consist of, RFC 9112 §3
 _FIELD_VALUE = re.compile(r"[\x20-\x7e]*")
@@ -57,6 +58,19 @@ def _check_hosts(text: str) -> None:
         raise ValueError(
             "a host is `shop.example.org`, `*.example.org`, `10.0.0.1` or `[::1]`, without port; others as `xn--…`"
         )
+
+
+def _check_domain(text: str) -> None:
+    sentence = "a domain is `example.org` (all below is meant too) or `list:NAME`; others as `xn--…`"
+    if text.startswith(("*.", ".")):
+        raise ValueError(f"a domain means all below it already: `{text.lstrip('*.')}`")
+    if text.startswith("list:"):
+        if not _NAME.fullmatch(text[5:]):
+            raise ValueError(sentence)
+        return
+    if re.fullmatch(r"[0-9.]+|.*:.*", text):
+        raise ValueError("an address or network belongs in `destination`")
+    parse_host(text, sentence)
 
 
 def _check_statuses(text: str) -> None:
@@ -105,8 +119,10 @@ def _check_error_status(text: str) -> None:
 CHECKS: dict[str, Callable[[str], None]] = {
     "file": _check_file,
     "secret": _check_file,
+    "list": _check_file,
     "output": _check_file,
     "address": _check_address,
+    "domain": _check_domain,
     "host": _check_host,
     "hosts": _check_hosts,
     "target": _check_target,
@@ -117,6 +133,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "token": _matches(_TOKEN, "a name here is of letters, digits and ``!#$%&'*+-.^_`|~`` (an HTTP token)"),
     "method": _matches(re.compile(r"[A-Z][A-Z-]{0,31}"), "a method is written in capitals, such as `GET`"),
     "name": _matches(_NAME, "a name is of at most 64 letters, digits, `-`, `_`, `.`, `:`, `*`"),
+    "user": _matches(_USER, "a user is of at most 255 visible characters, without `:`"),
     "route": _matches(re.compile(r"[A-Za-z0-9_-]{1,64}"), "a jvmRoute is of at most 64 letters, digits, `-`, `_`"),
     "ip": _check_ip,
     "vip": _check_vip,

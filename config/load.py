@@ -9,7 +9,7 @@ from __future__ import annotations
 import pathlib
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from config import checks, convert, files, presets
 from config.faults import Fault, Faults, Problem, spell_path
 from config.place import Places
-from config.schema import Admin, Cache, Config, Ha, Limits, Rule, Site
+from config.schema import Admin, Cache, Config, Ha, Limits, NameList, Rule, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,6 +38,7 @@ class Loaded:
     secrets: Mapping[str, pathlib.Path]  # private keys and tokens, the same way
     text: bytes
     base: pathlib.Path  # the folder that relative paths count from
+    lists: Mapping[str, pathlib.Path] = field(default_factory=dict)  # lists of names, the same way
 
 
 def load(path: str | pathlib.Path) -> Loaded:
@@ -64,6 +65,7 @@ def parse(text: bytes, name: str, base: pathlib.Path) -> Loaded:
         files.locate(made.leaves, base, "secret"),
         text,
         base,
+        files.locate(made.leaves, base, "list"),
     )
 
 
@@ -141,12 +143,15 @@ def _view(made: convert.Conversion, data: dict[str, Any]) -> checks.View:
                 view.rules[i] = table
             case (("admin",), Admin()) if made.is_sound("admin"):
                 view.admin = table
+            case (("lists", str(name)), NameList()):
+                view.lists[name] = table
             case (("cache",), Cache()):
                 view.cache = table
             case (("limits",), Limits()):
                 view.limits = table
             case (("ha",), Ha()) if made.is_sound("ha"):
                 view.ha = table
+    view.list_names = frozenset(map(str, data["lists"])) if isinstance(data.get("lists"), dict) else frozenset()
     view.site_names = frozenset(names | _raw_site_names(data))
     return view
 

@@ -18,8 +18,8 @@ import msgspec
 
 from config.convert import hints, optional, split
 from config.kinds import LOG_FORMATS
-from config.schema import Config, Ha, Rule, Site, Table
-from config.units import Duration, Listen, Size
+from config.schema import Config, Ha, NameList, Rule, Site, Table
+from config.units import Duration, Hours, Listen, Ports, Rate, Size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,7 @@ _EXAMPLES = {
     (Site, "listen"): '":80"',
     (Site, "upstream"): '["127.0.0.1:8080"]',
     (Rule, "name"): '"static"',
+    (NameList, "file"): '"lists/games.txt"',
     (Ha, "nodes"): '{ a = "192.168.8.4", b = "192.168.8.6" }',
     (Ha, "vip"): '["192.168.8.100/24"]',
     (Ha, "secret"): '{ file = "ha.key" }',
@@ -49,6 +50,12 @@ class Option:
     required: bool
     table: type[Table] | None  # the table that it is, or is a list of
     is_list: bool
+    by_name: bool = False  # it is a table of such tables, by names that people give
+
+    @property
+    def header(self) -> str:
+        """How its part of the file begins."""
+        return f"[[{self.name}]]" if self.is_list and not self.by_name else f"[{self.name}]"
 
 
 def options(kind: type[Table]) -> list[Option]:
@@ -72,6 +79,7 @@ def options(kind: type[Table]) -> list[Option]:
                 required,
                 table,
                 is_list,
+                get_origin(bare) is dict,
             )
         )
     return found
@@ -86,6 +94,11 @@ def render(config: Config) -> str:
     for name in Config.__struct_fields__:
         value = getattr(config, name)
         if value is None:
+            continue
+        if isinstance(value, dict):
+            if value:
+                lines = [f"{quote(key)} = {_spell(item)}" for key, item in value.items()]
+                blocks.append("\n".join([f"[{name}]", *lines]))
             continue
         many = isinstance(value, tuple)
         header = f"[[{name}]]" if many else f"[{name}]"
@@ -111,7 +124,7 @@ def _spell(value: object) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case Duration() | Size() | Listen():
+        case Duration() | Size() | Rate() | Listen() | Hours() | Ports():
             return quote(value.text)
         case str():
             return quote(value)
@@ -151,9 +164,8 @@ def render_defaults() -> str:
     ]
     for option in options(Config):
         assert option.table is not None, "the top level has tables only"
-        header = f"[[{option.name}]]" if option.is_list else f"[{option.name}]"
-        lines += ["", f"# ---- {header} {option.sentence}", f"#{header}"]
-        lines += _commented(option.table, option.name)
+        lines += ["", f"# ---- {option.header} {option.sentence}", f"#{option.header}"]
+        lines += _named(option.table) if option.by_name else _commented(option.table, option.name)
     return "\n".join(lines) + "\n"
 
 
@@ -178,6 +190,12 @@ def _commented(kind: type[Table], path: str) -> Iterator[str]:
         yield f"# {option.sentence}"
         yield f"#[{path}.{option.name}]"
         yield from _commented(option.table, f"{path}.{option.name}")
+
+
+def _named(kind: type[Table]) -> Iterator[str]:
+    shown = ((one.name, _EXAMPLES.get((kind, one.name), one.default)) for one in options(kind))
+    yield f"#   NAME = {{ {', '.join(f'{name} = {value}' for name, value in shown if value)} }}"
+    yield from _prose(kind)
 
 
 def _prose(kind: type[Table]) -> Iterator[str]:
@@ -284,7 +302,7 @@ def _render_start(title: str, start: _Start) -> str:
         title = purpose or top[name].sentence
         lines += ["", f"# {title[:1].upper()}{title[1:].rstrip('.')}."]
         mark = "#" if top[name].is_list and not any(written for _, _, written in chosen) else ""
-        lines += [f"{mark}[[{name}]]" if top[name].is_list else f"[{name}]"]
+        lines += [f"{mark}{top[name].header}"]
         for key, value, written in chosen:
             lines += [f"# {inner[key].sentence}", f"{'' if written else '#'}{key} = {value}"]
     return "\n".join(lines) + "\n"
@@ -307,8 +325,8 @@ def render_reference() -> str:
     ]
     for option in options(Config):
         assert option.table is not None
-        title = f"[[{option.name}]]" if option.is_list else f"[{option.name}]"
-        lines += _section(option.table, title, option.name, option.sentence, 2)
+        sentence = f"{option.sentence} `NAME = {{ … }}`, with any name." if option.by_name else option.sentence
+        lines += _section(option.table, option.header, option.name, sentence, 2)
     return "\n".join(lines) + "\n"
 
 
@@ -374,8 +392,17 @@ def _words(annotated: Any) -> str:
             "hosts": "host",
             "ip": "address",
             "vip": "address/prefix",
+            "list": "file",
         }.get(kind, kind)
-    names = {bool: "true or false", Duration: "duration", Size: "size", Listen: "address"}
+    names = {
+        bool: "true or false",
+        Duration: "duration",
+        Hours: "time",
+        Listen: "address",
+        Ports: "port",
+        Rate: "rate",
+        Size: "size",
+    }
     return names.get(bare, "table")
 
 
@@ -415,7 +442,7 @@ def _json_default(kind: type[Table], name: str) -> object:
         return None
     default = next(one.default for one in msgspec.structs.fields(kind) if one.name == name)
     match default:
-        case Duration() | Size():
+        case Duration() | Size() | Rate():
             return default.text
         case bool() | int() | str():
             return default
@@ -445,6 +472,10 @@ def _json_type(annotated: Any, definitions: dict[str, object]) -> dict[str, obje
         return _json_quantity("^[0-9]{1,16}(ms|s|min|h|d)$")
     if bare is Size:
         return _json_quantity("^[0-9]{1,16}(B|KB|MB|GB)$")
+    if bare is Rate:
+        return _json_quantity("^[0-9]{1,16}(kbit|Mbit|Gbit)/s$")
+    if bare is Ports:
+        return {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string"}]}
     kind = (meta.extra or {}).get("kind") if bare is str else ""
     return {"type": "string", "examples": list(LOG_FORMATS)} if kind == "log format" else {"type": "string"}
 

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from config.units import Duration, Listen, Size
+from config.units import Duration, Hours, Listen, Ports, Size
 
 Network = IPv4Network | IPv6Network
 
@@ -210,6 +210,21 @@ class Match(Table, frozen=True, kw_only=True):
     ] = ()
     host: Annotated[tuple[str, ...], about("Host names, `*.example.org` for all below.", kind="hosts")] = ()
     method: Annotated[tuple[str, ...], about("Request methods.", kind="method")] = ()
+    mode: Annotated[Literal["reverse", "forward", "transparent"], about("The mode that the rule is for.")] = "reverse"
+    client: Annotated[tuple[Network, ...], about("Networks of clients.")] = ()
+    user: Annotated[tuple[str, ...], about("Users who have logged in.", kind="user")] = ()
+    group: Annotated[tuple[str, ...], about("Groups of such users.", kind="name")] = ()
+    domain: Annotated[
+        tuple[str, ...],
+        about("Destinations by name, with all below: `example.org`; `list:NAME` for one of [lists].", kind="domain"),
+    ] = ()
+    destination: Annotated[
+        tuple[Network, ...], about("Networks of the addresses that would really be connected to.")
+    ] = ()
+    port: Annotated[tuple[Ports, ...], about("Ports of destinations: `443`, `1024-65535`.")] = ()
+    time: Annotated[
+        tuple[Hours, ...], about("Parts of the week, in the node's local time: `mon-fri 08:00-15:30`.")
+    ] = ()
 
 
 class Redirect(Table, frozen=True, kw_only=True):
@@ -244,6 +259,24 @@ class Rule(Table, frozen=True, kw_only=True):
     upstream: Annotated[tuple[Upstream, ...], about("Origins for these requests instead of the site's.")] = ()
     redirect: Annotated[Redirect | None, about("Answer with a redirect.")] = None
     answer: Annotated[Answer | None, about("Answer with a fixed text or file.")] = None
+    action: Annotated[
+        Literal["none", "allow", "deny", "report"],
+        about("Who may what (forward, transparent): `report` only logs that the rule would have denied, and goes on."),
+    ] = "none"
+    login: Annotated[
+        bool, about("With `allow`, where users log in: whether one must have; false lets devices in that cannot.")
+    ] = True
+
+
+class NameList(Table, frozen=True, kw_only=True):
+    shorthand: ClassVar[str] = "file"
+
+    file: Annotated[
+        str, about("Names of hosts, one a line, or a hosts file; all below them is meant too.", kind="list")
+    ]
+    refresh: Annotated[Duration, about("Time between two looks whether the file has changed; 0: at a reload only.")] = (
+        Duration(0.0)
+    )
 
 
 # ---- the rest --------------------------------------------------------------------------------------------------------
@@ -438,6 +471,9 @@ class Ha(Table, frozen=True, kw_only=True):
 class Config(Table, frozen=True, kw_only=True):
     site: Annotated[tuple[Site, ...], about("Reverse mode: a cache in front of origins.")] = ()
     rule: Annotated[tuple[Rule, ...], about("Rules in order; the first that matches wins.")] = ()
+    lists: Annotated[
+        dict[Annotated[str, about("Name.", kind="name")], NameList], about("Lists of names, for `domain` of rules.")
+    ] = field(default_factory=dict)
     cache: Annotated[Cache, about("The response cache.")] = field(default_factory=Cache)
     limits: Annotated[Limits, about("Bounds on what a peer may send and take.")] = field(default_factory=Limits)
     log: Annotated[Log, about("Logs.")] = field(default_factory=Log)

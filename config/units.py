@@ -28,8 +28,17 @@ _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "min": 60_000, "s": 1000, "ms"
 _BYTES = {"GB": 2**30, "MB": 2**20, "KB": 2**10, "B": 1}
 _MAX_MILLISECONDS = 3650 * 86_400_000  # ten years: longer is a slip of the pen
 _MAX_BYTES = 2**50
+_BITS = {"Gbit": 10**9, "Mbit": 10**6, "kbit": 10**3}
+_MAX_BITS = 10**12
+_DAY = 24 * 60
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _QUANTITY = re.compile(r"([0-9]{1,16})([A-Za-z]*)")
 _PORT = re.compile(r"[0-9]{1,5}")
+_SPAN = f"({'|'.join(_DAYS)})(-({'|'.join(_DAYS)}))?"
+_HOURS = re.compile(
+    rf"(?P<days>{_SPAN}(,{_SPAN})*)?(?(days)( (?=[0-9])|$)|)"
+    r"((?P<start>[0-9]{2}:[0-9]{2})-(?P<end>[0-9]{2}:[0-9]{2}))?"
+)
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 
 
@@ -65,6 +74,87 @@ class Size(int):
     def text(self) -> str:
         """The shortest spelling, which `parse` turns back into the same size."""
         return _spell(int(self), _BYTES, "B")
+
+
+class Rate(int):
+    """Bytes per second; written as line speeds are: `512kbit/s`, `10Mbit/s`, `1Gbit/s` (powers of 1000)."""
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """The rate that `text` names, in whole bytes; at most 1000 Gbit/s."""
+        bits = _parse_quantity(text.removesuffix("/s"), _BITS) if text.endswith("/s") or text == "0" else None
+        if bits is None or bits > _MAX_BITS:
+            raise ValueError("a rate is a whole number with kbit/s, Mbit/s or Gbit/s, such as `10Mbit/s`")
+        return cls(bits // 8)
+
+    @property
+    def text(self) -> str:
+        """The shortest spelling, which `parse` turns back into the same rate."""
+        return f"{_spell(int(self) * 8, _BITS, 'kbit')}/s"
+
+
+class Ports(NamedTuple):
+    """One port, or a range of them with both ends; written as `443` or `1024-65535`."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> Ports:
+        """The ports that `text` names."""
+        first, dash, last = text.partition("-")
+        last = last if dash else first
+        if not _PORT.fullmatch(first) or not _PORT.fullmatch(last) or not 1 <= int(first) <= int(last) <= 65535:
+            raise ValueError("a port is a number from 1 to 65535, or a range such as `1024-65535`")
+        return cls(int(first), int(last))
+
+    @property
+    def text(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+class Hours(NamedTuple):
+    """Part of a week in local time; written as `mon-fri 08:00-15:30`, `sat,sun`, `22:00-06:00`.
+
+    Hours past midnight belong to the day on which they begin.
+    """
+
+    days: tuple[int, ...]  # 0: Monday
+    start: int  # minute of the day
+    end: int  # likewise, not itself part of it; not more than `start`: on the next day
+
+    @classmethod
+    def parse(cls, text: str) -> Hours:
+        """The part of the week that `text` names."""
+        sentence = "a time is `mon-fri 08:00-15:30`: days, hours or both; `sat,sun`, `22:00-06:00`"
+        found = _HOURS.fullmatch(text.lower())
+        if found is None or not text.strip():
+            raise ValueError(sentence)
+        days: set[int] = set()
+        for part in (found["days"] or "mon-sun").split(","):
+            first, dash, last = part.partition("-")
+            at, to = _DAYS.index(first), _DAYS.index(last if dash else first)
+            days |= {day % 7 for day in range(at, to + 1 if to >= at else to + 8)}
+        start, end = _minute(found["start"] or "00:00"), _minute(found["end"] or "24:00")
+        if start is None or end is None or start in {end, _DAY}:
+            raise ValueError(sentence)
+        return cls(tuple(sorted(days)), start, end)
+
+    @property
+    def text(self) -> str:
+        """A spelling that `parse` turns back into the same hours."""
+        return f"{','.join(_DAYS[day] for day in self.days)} {_clock(self.start)}-{_clock(self.end)}"
+
+    @property
+    def minutes(self) -> int:
+        """The minutes of the week that belong to it, as bits: Monday 00:00 is the lowest."""
+        length = self.end - self.start if self.end > self.start else _DAY - self.start + self.end
+        whole = (1 << length) - 1
+        bits = 0
+        for day in self.days:
+            bits |= whole << (day * _DAY + self.start)
+        week = (1 << 7 * _DAY) - 1
+        return bits & week | bits >> 7 * _DAY  # Sunday night runs into Monday
 
 
 class Address(NamedTuple):
@@ -193,6 +283,16 @@ def _parse_quantity(text: str, units: dict[str, int]) -> int | None:
     if unit in units:
         return number * units[unit]
     return 0 if number == 0 and not unit else None  # zero needs no unit
+
+
+def _minute(text: str) -> int | None:
+    """Minutes from midnight; `24:00` is the day's end."""
+    hours, minutes = int(text[:2]), int(text[3:])
+    return hours * 60 + minutes if minutes < 60 and hours * 60 + minutes <= _DAY else None
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02d}:{minute % 60:02d}"
 
 
 def _spell(amount: int, units: dict[str, int], zero: str) -> str:

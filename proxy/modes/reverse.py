@@ -67,11 +67,12 @@ class Reverse:
         self.listeners: tuple[Listen, ...] = tuple(dict.fromkeys(at for site in config.site for at in site.listen))
         self.pools: dict[str, PoolSpec] = {}
         self.sites: dict[str, SiteView] = {}
-        self._cache_rules = [_cache_rules(config, site, rule) for site in config.site for rule in (None, *config.rule)]
+        own = [rule for rule in config.rule if rule.match.mode == "reverse"]
+        self._cache_rules = [_cache_rules(config, site, rule) for site in config.site for rule in (None, *own)]
         self._doors = [_Door() for _ in self.listeners]
         for site, name in zip(config.site, names, strict=True):
             self.sites[name] = view = _view(site, name, files)
-            rules = [rule for rule in config.rule if rule.match.site in {"", name}]
+            rules = [rule for rule in own if rule.match.site in {"", name}]
             compiled = _Site(config, site, view, rules, self.pools, files)
             for listen in site.listen:
                 self._doors[self.listeners.index(listen)].add(site.hosts, compiled)

@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.units import Address, Duration, Listen, Size, dec_hook, parse_address, parse_host, parse_network
+from config.units import (
+    Address,
+    Duration,
+    Hours,
+    Listen,
+    Ports,
+    Rate,
+    Size,
+    dec_hook,
+    parse_address,
+    parse_host,
+    parse_network,
+)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +130,70 @@ def test_the_decoder_hook_knows_our_types():
     assert dec_hook(Size, "1KB") == 1024
     with pytest.raises(NotImplementedError):
         dec_hook(Size, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("mon-fri 08:00-15:30", 5 * 450),
+        ("sat,sun", 2 * 1440),
+        ("22:00-06:00", 7 * 480),
+        ("fri-mon", 4 * 1440),
+        ("Sun 23:00-01:00", 120),
+        ("mon,wed-thu 00:00-24:00", 3 * 1440),
+    ],
+)
+def test_hours_are_minutes_of_the_week(text, minutes):
+    hours = Hours.parse(text)
+    assert hours.minutes.bit_count() == minutes
+    assert Hours.parse(hours.text) == hours
+
+
+def test_sunday_night_runs_into_monday():
+    assert Hours.parse("sun 23:00-01:00").minutes == (1 << 60) - 1 | ((1 << 60) - 1) << (7 * 1440 - 60)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "monday",
+        "mon-",
+        "mon 8:00-9:00",
+        "mon 25:00-26:00",
+        "mon08:00-09:00",
+        "mon ",
+        "08:00-08:00",
+        "24:00-01:00",
+    ],
+)
+def test_what_is_no_time_is_refused_with_what_is(text):
+    with pytest.raises(ValueError, match="a time is"):
+        Hours.parse(text)
+
+
+@given(st.text())
+def test_no_text_makes_hours_ports_or_rates_raise_anything_else(text):
+    for kind in (Hours, Ports, Rate):
+        try:
+            made = kind.parse(text)
+        except ValueError:
+            continue
+        assert kind.parse(made.text) == made
+
+
+def test_ports_are_one_or_a_range():
+    assert Ports.parse("443") == (443, 443)
+    assert Ports.parse("1024-65535").text == "1024-65535"
+    for text in ("0", "70000", "5-4", "-5", "1-", "a", "1-2-3"):
+        with pytest.raises(ValueError, match="a port is"):
+            Ports.parse(text)
+
+
+def test_a_rate_is_bits_a_second_kept_as_bytes():
+    assert Rate.parse("10Mbit/s") == 1_250_000
+    assert Rate.parse("10Mbit/s").text == "10Mbit/s"
+    for text in ("10", "10Mbit", "10MB/s", "-1Mbit/s", "2000Gbit/s"):
+        with pytest.raises(ValueError, match="a rate is"):
+            Rate.parse(text)
