@@ -284,13 +284,19 @@ class Pipeline:
         if not plan.may_purge or not plan.key:
             self.answers.fail(x, Failure(errors.FORBIDDEN, "PURGE from here"))
             return
-        self.flights.outdate(plan.key)
-        count = self.store.purge_key(plan.key)
+        count = self._purge_here(plan.key.partition(b"\n")[0], plan.key)
         if self.purge_elsewhere is None:
             self._purged(x, count)
         else:
             x.producer = asking = Asking(self, x)
             self.spawn(self._purge_all(x, plan.key, count, self.purge_elsewhere, asking))
+
+    def _purge_here(self, bare: bytes, key: bytes) -> int:
+        """Under the key as asked for, and beside it under what trusted hops have told."""
+        found = {key, bare, *(bare + end for end in self.planner.beside)}
+        for one in found:
+            self.flights.outdate(one)
+        return sum(map(self.store.purge_key, found))
 
     async def _purge_all(
         self, x: Exchange, at: bytes, count: int, elsewhere: Callable[[bytes], Awaitable[int]], asking: Asking

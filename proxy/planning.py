@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from proxy import errors
 from proxy.errors import Failure
 from proxy.exchange import Exchange, Route
-from proxy.http.forwarding import ForwardOptions, forward_request, make_hop, readdress, refuse_loop, without_forgeable
+from proxy.http.forwarding import (
+    ForwardOptions,
+    forward_request,
+    make_hop,
+    readdress,
+    refuse_loop,
+    told_beside,
+    without_forgeable,
+)
 from proxy.modes.reverse import is_in
 from proxy.plan import Plan
 from proxy.policy import key, reuse, storing
@@ -30,6 +38,9 @@ if TYPE_CHECKING:
 SAYING = storing.UNUSUAL | {b"cache-control", b"pragma"}  # a request without these leaves all to the stored response
 
 
+BESIDE_MAX = 64  # different words of trusted hops that keys hold apart; what comes after is not cached
+
+
 class Planner:
     """Makes plans under one configuration."""
 
@@ -37,6 +48,7 @@ class Planner:
         self._spine = spine
         self._now = spine.now
         self._options: dict[str, ForwardOptions] = {}
+        self.beside: set[bytes] = set()  # what trusted hops have added to keys: whoever purges a URL looks there too
 
     def configure(self, mode: Reverse) -> None:
         """Plans of an earlier configuration are void."""
@@ -84,8 +96,7 @@ class Planner:
             return Failure(errors.BODY_TOO_LARGE, f"{checked.content_length} bytes announced, {view.max_body} allowed")
         return None
 
-    @staticmethod
-    def _plan_route(plan: Plan, route: Route, view: SiteView) -> None:
+    def _plan_route(self, plan: Plan, route: Route, view: SiteView) -> None:
         checked, request = plan.checked, plan.request
         if route.rules.ignore_cookies:
             plan.request = request = readdress(request, request.fields.without((b"cookie",)))
@@ -98,9 +109,21 @@ class Planner:
             bypass = reuse.before_lookup(request, checked.has_body, route.rules)
             plan.bypass = bypass.reason if bypass is not None else None
         plan.key = key.primary_key(request, route.rules)
+        if plan.trusted:
+            self._widen_key(plan, told_beside(request))
         plan.bound = (request.fields.get(b"authorization") or b"").lower().startswith((b"negotiate", b"ntlm"))
         plan.alone = bool(key.session_ids(request, route.rules))
         plan.plain = request.method == b"GET" and plan.bypass is None and SAYING.isdisjoint(request.fields.names())
+
+    def _widen_key(self, plan: Plan, told: bytes) -> None:
+        """What a hop passes on of its clients' inventions must not fill the cache, nor the list of what to purge."""
+        if not told or told in self.beside:
+            plan.key += told
+        elif len(self.beside) < BESIDE_MAX:
+            self.beside.add(told)
+            plan.key += told
+        elif plan.bypass is None:
+            plan.bypass = Reason.TOLD_BY_HOP
 
     def head_for(
         self,

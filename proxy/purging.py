@@ -16,7 +16,7 @@ from proxy.http.message import Fields, RequestHead
 from proxy.policy import key as keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from proxy import bus
     from proxy.cache.store import Store
@@ -30,26 +30,29 @@ class BadPurgeError(ValueError):
     """What was given is no address that could have been stored; the text says why."""
 
 
-def apply_purge(store: Store, purge: bus.Purge, rules: Sequence[CacheRules]) -> int:
-    """How many stored responses went, or would go; raises BadPurgeError."""
+def apply_purge(store: Store, purge: bus.Purge, rules: Sequence[CacheRules], beside: Collection[bytes] = ()) -> int:
+    """How many stored responses went, or would go; raises BadPurgeError. `beside`: what keys may end in
+    (planning.py).
+    """
     if purge.kind == "url" and not purge.dry_run and not any(rule.key_fields for rule in rules):
-        return sum(store.purge_key(key, soft=purge.soft) for key in keys_of(purge.value, rules))
+        found = [key + end for key in keys_of(purge.value, rules, beside) for end in (b"", *beside)]
+        return sum(store.purge_key(key, soft=purge.soft) for key in found)
     if purge.kind == "tag":
         tag = purge.value.encode()
         matches: Callable[[StoredResponse], bool] = lambda stored: tag in stored.tags  # noqa: E731 - beside its sister
     else:
-        concerned = touches(purge, rules)
+        concerned = touches(purge, rules, beside)
         matches = lambda stored: concerned(stored.key)  # noqa: E731 - beside its sister
     if purge.dry_run:
         return sum(map(matches, store))
     return store.purge_match(matches, soft=purge.soft)
 
 
-def touches(purge: bus.Purge, rules: Iterable[CacheRules]) -> Callable[[bytes], bool]:
+def touches(purge: bus.Purge, rules: Iterable[CacheRules], beside: Collection[bytes] = ()) -> Callable[[bytes], bool]:
     """Whether what is stored under a key, or still on its way there, may be concerned; tags are not told by the key."""
     match purge.kind:
         case "url":
-            wanted = keys_of(purge.value, rules)
+            wanted = keys_of(purge.value, rules, beside)
             return lambda key: key.partition(b"\n")[0] in wanted
         case "prefix":
             prefix = _key_prefix(purge.value)
@@ -63,11 +66,14 @@ def touches(purge: bus.Purge, rules: Iterable[CacheRules]) -> Callable[[bytes], 
             assert_never(unreachable)
 
 
-def keys_of(url: str, rules: Iterable[CacheRules]) -> frozenset[bytes]:
-    """The keys a URL may be stored under, without fields that a configuration adds."""
+def keys_of(url: str, rules: Iterable[CacheRules], beside: Collection[bytes] = ()) -> frozenset[bytes]:
+    """The keys a URL may be stored under, without what a configuration or a trusted hop adds."""
     request = _request(url)
-    plain = keys.uri_key(request.scheme, request.authority, request.path, request.query)
-    return frozenset({plain, *(keys.primary_key(request, rule).partition(b"\n")[0] for rule in rules)})
+    asked = [request]
+    if beside and request.scheme == b"https":  # a hop that ends TLS asks under http for what its clients know as https
+        asked.append(RequestHead(b"GET", b"http", request.authority, request.path, request.query, (1, 1), Fields()))
+    plain = {keys.uri_key(one.scheme, one.authority, one.path, one.query) for one in asked}
+    return frozenset(plain | {keys.primary_key(one, rule).partition(b"\n")[0] for rule in rules for one in asked})
 
 
 def _request(url: str) -> RequestHead:

@@ -228,8 +228,9 @@ class Relaying:
         """An unsafe method has changed something at the origin (RFC 9111 §4.4)."""
         assert x.route is not None
         for gone in storing.invalidated(x.request, head, x.route.rules):
-            self._spine.flights.outdate(gone)
-            self._spine.tally.invalidated += self._spine.store.purge_key(gone)
+            for beside in (b"", *self._spine.planner.beside):
+                self._spine.flights.outdate(gone + beside)
+                self._spine.tally.invalidated += self._spine.store.purge_key(gone + beside)
             if x.route.rules.key_fields:
                 prefix = gone + b"\n"
                 self._spine.flights.outdate_where(lambda flight, prefix=prefix: flight.key.startswith(prefix))  # type: ignore[misc]  # a default is no parameter

@@ -393,10 +393,11 @@ class Worker:
         done = self._applied.get(message.number)
         if done is None:
             rules = self._current.mode.cache_rules() if self._current is not None else ()
-            done = apply_purge(self._store, message, rules)
+            beside = self._pipeline.planner.beside
+            done = apply_purge(self._store, message, rules, beside)
             self._applied[message.number] = done
             if not message.dry_run:
-                concerned = touches(message, rules)
+                concerned = touches(message, rules, beside)
                 self._pipeline.flights.outdate_where(lambda flight: concerned(flight.key))
                 self._pipeline.tally.purged += done
             while len(self._applied) > 1000:

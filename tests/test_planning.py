@@ -140,6 +140,48 @@ def test_a_trusted_hop_is_believed(planner):
     assert b"X-Forwarded-For: 1.2.3.4, 10.0.0.2\r\n" in head
 
 
+def key_of_hop(planner, *lines, **more):
+    return make_plan(planner, *lines, address="10.0.0.2", trusted=["shop.test"], **more)[0].key
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b"X-Forwarded-Proto: https", b"\nx-forwarded-proto:https"),
+        (b"X-Forwarded-Host: other.test", b"\nx-forwarded-host:other.test"),
+        (b"X-Forwarded-Port: 8443", b"\nx-forwarded-port:8443"),
+        (b"X-Forwarded-Prefix: /shop", b"\nx-forwarded-prefix:/shop"),
+        (b"X-Forwarded-User: ann", b"\nx-forwarded-user:ann"),
+        (b"X-Original-URL: /admin", b"\nx-original-url:/admin"),
+        (b"X-HTTP-Method-Override: PUT", b"\nx-http-method-override:PUT"),
+        (b'Forwarded: for="[::1]:5;";host=other.test;proto=http, for=9.9.9.9;proto=https', None),
+        (b"X-Forwarded-Proto: http", b""),
+        (b"X-Forwarded-Host: shop.test", b""),
+        (b"X-Forwarded-Port: 80", b""),
+        (b"X-Forwarded-For: 1.2.3.4", b""),
+        (b"X-Real-IP: 1.2.3.4", b""),
+        (b"X-Forwarded-Server: front", b""),
+        (b"Forwarded: for=1.2.3.4;by=_me;Host=Shop.test;proto=http", b""),
+    ],
+)
+def test_what_a_trusted_hop_tells_beside_the_target_is_in_the_key(planner, line, told):
+    expected = b"\nforwarded:host=other.test;proto=https" if told is None else told
+    assert key_of_hop(planner, line) == b"http://shop.test/" + expected
+
+
+def test_a_hop_that_passes_on_its_clients_inventions_does_not_fill_the_cache():
+    mode = Reverse(accept(SITES.encode(), "test"), {})
+    own = Planner(SimpleNamespace(mode=mode, via=b"tandem-x", now=lambda: 0.0))
+    own.configure(mode)
+    for number in range(64):
+        key_of_hop(own, b"X-Forwarded-Host: h%d" % number)
+    last, _ = make_plan(own, b"X-Forwarded-Host: one-more", address="10.0.0.2", trusted=["shop.test"])
+    assert last.bypass is Reason.TOLD_BY_HOP
+    known, _ = make_plan(own, b"X-Forwarded-Host: h1", address="10.0.0.2", trusted=["shop.test"])
+    assert known.bypass is None
+    assert len(own.beside) == 64
+
+
 def test_cookies_that_a_rule_ignores_do_not_travel(planner):
     assert b"Cookie" not in sent(planner, b"Cookie: a=1", target=b"/static/a.css")
     assert b"Cookie: a=1\r\n" in sent(planner, b"Cookie: a=1", target=b"/page")

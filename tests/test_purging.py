@@ -69,6 +69,19 @@ def test_an_address_is_purged_however_it_is_written(store, url):
     assert purge(store, "url", url) == (1, [b"http://shop/a"])
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_address_is_purged_with_what_trusted_hops_have_told_beside_it(store, dry_run):
+    """A hop that ends TLS asks under http for what its clients, and operators, know as https."""
+    beside = {b"\nx-forwarded-host:other", b"\nx-forwarded-proto:https"}
+    store.put(stored(b"http://shop/a\nx-forwarded-proto:https"))
+    counts = [
+        apply_purge(store, bus.Purge(1, "url", url, dry_run=dry_run), (PLAIN,), beside)
+        for url in ("http://shop/a?x=1", "https://shop/a")
+    ]
+    assert counts == [1, 4]
+    assert (b"http://shop/a\nx-forwarded-proto:https" in {one.key for one in store}) == dry_run
+
+
 def test_an_address_without_a_path_is_that_of_the_root(store):
     assert purge(store, "url", "http://shop") == (1, [b"http://shop/"])
 

@@ -7,6 +7,7 @@ serialise.py; nothing here decides where a request goes or what the cache asks f
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -110,6 +111,39 @@ def may_be_mistaken(name: bytes) -> bool:
     """Whether a lower-case field name with `_` could be taken for one that frames, routes or identifies."""
     plain = name.replace(b"_", b"-")
     return plain in _CONFUSABLE or may_be_forged(plain)
+
+
+# Whom a hop speaks for. No answer to be shared depends on one client's address, so these are in no key.
+_OF_THE_CLIENT = frozenset({b"x-forwarded", b"x-forwarded-by", b"x-forwarded-server", b"x-remote-addr"})
+_PARAMETER = re.compile(rb'[ \t]*+([^=;,]++)=("(?:[^"\\\\]|\\\\.)*+"|[^;,]*+)')
+
+
+def told_beside(request: RequestHead) -> bytes:
+    """What a trusted hop's words add to the key, since the origin's answer may follow from them: a line for each that
+    says other than the request's own target does. Empty for a hop that tells of client, scheme and host alone.
+    """
+    known = {
+        b"x-forwarded-proto": request.scheme,
+        b"x-forwarded-host": request.authority,
+        b"x-forwarded-port": _implied_port(request.scheme, request.authority),
+    }
+    told = []
+    for name in request.fields.names():
+        if may_be_forged(name) and name not in _OF_THE_CLIENT and not name.endswith((b"-ip", b"-for")):
+            value = request.fields.get(name) or b""
+            said = _said_anew(request, value) if name == b"forwarded" else value
+            if said and said != known.get(name):
+                told.append(b"\n" + name + b":" + said)
+    return b"".join(sorted(told))
+
+
+def _said_anew(request: RequestHead, forwarded: bytes) -> bytes:
+    """The parameters of Forwarded but for addresses, and for what the target says itself (RFC 7239 §5)."""
+    known = {b"proto": request.scheme, b"host": request.authority}
+    found = [(name.lower(), value.strip(b' \t"').lower()) for name, value in _PARAMETER.findall(forwarded)]
+    return b";".join(
+        name + b"=" + value for name, value in found if name not in {b"for", b"by"} and known.get(name) != value
+    )
 
 
 def parse_options(values: Iterable[bytes]) -> frozenset[bytes]:

@@ -33,6 +33,7 @@ class Reason(Enum):
     IF_MATCH = ("if-match", "request")
     HIT_FOR_MISS = ("hit-for-miss", "miss")
     SESSION_IN_TARGET = ("session-in-target", "bypass")
+    TOLD_BY_HOP = ("told-by-hop", "bypass")  # by one that passes on more inventions of its clients than keys can hold
 
     # Why a response was not stored: detail of the answer that brought it, RFC 9111 §3.
     STORABLE = ("storable", None)
