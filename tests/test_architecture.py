@@ -33,6 +33,7 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.chunked", "proxy.delivery", "proxy.outbox", "proxy.parsers", "proxy.plan", "proxy.wheel"),
     # What processes share: messages, sockets, rights. No HTTP in here, see below.
     ("proxy.bus", "proxy.console", "proxy.notify", "proxy.parcel", "proxy.restarts", "proxy.rights", "proxy.service"),
+    ("proxy.users",),  # passwords and logins, for workers and for the command line
     ("proxy.channel", "proxy.link", "proxy.region", "proxy.runtime", "proxy.sockets"),
     ("proxy.cache", "proxy.modes", "proxy.observe", "proxy.upstream"),
     ("proxy.answers", "proxy.planning"),
@@ -45,7 +46,7 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.keeper", "proxy.reload"),
     ("proxy.child", "proxy.observe.admin", "proxy.supervisor"),
     ("proxy.launch", "proxy.screen", "proxy.versions", "proxy.worker"),
-    ("proxy.commands", "proxy.demo", "proxy.pairing"),
+    ("proxy.accounts", "proxy.commands", "proxy.demo", "proxy.pairing"),
     ("proxy.cli",),
     ("proxy.__main__",),
     ("ha",),
@@ -56,6 +57,9 @@ PURE = (
     "proxy.http",
     "proxy.upstream.pool",
     "proxy.upstream.health",
+    "proxy.modes",
+    "proxy.users.htpasswd",
+    "proxy.users.logins",
     "ha.active",
     "ha.backup",
     "ha.claiming",
@@ -98,11 +102,13 @@ LATE_IMPORTS: dict[tuple[str, str], str] = {
     ("config.place", "tree_sitter"): "loaded on a fault only (15 ms)",
     ("config.place", "tree_sitter_toml"): "loaded on a fault only (15 ms)",
     ("proxy.child", "uvloop"): "not before the rights are gone",
+    ("proxy.cli", "proxy.accounts"): "one command needs it",
     ("proxy.cli", "proxy.commands"): "what asks a running instance is loaded only to ask one",
     ("proxy.cli", "proxy.demo"): "one command needs it",
     ("proxy.cli", "proxy.pairing"): "what asks a running instance is loaded only to ask one",
     ("proxy.cli", "tomllib"): "one command needs it",
     ("proxy.demo", "aiohttp"): "in the demo origin's own process only (190 ms)",
+    ("proxy.users.htpasswd", "passlib.hash"): "only where a file has hashes of its kinds (65 ms)",
     ("proxy.versions", "aiohttp"): "slow to load (190 ms), and most commands do without",
 }
 

@@ -28,6 +28,7 @@ LIST = "list:"
 WEEK = 7 * 24 * 60  # minutes
 _QUARTER = 15  # minutes; clocks are set forward and back, and zones differ, by whole quarters of an hour
 _KNOWN_CLIENTS = 4096  # addresses whose rules are remembered
+_KNOWN_PORTS = 256  # likewise
 
 
 class Why(Enum):
@@ -170,6 +171,7 @@ class Access:
         self._any_time = self._all & ~_joined(bit for bit, _ in self._hours)
         self._changes = sorted(_changes([minutes for _, minutes in self._hours]))
         self._now = (-1, 0)  # minute of the week, rules possible then
+        self._known_ports: dict[int, int] = {}
         self._known: dict[str, int] = {}  # clients' rules, and the bit above them where the client is served
 
     def decide(self, asked: Question) -> Verdict:
@@ -256,10 +258,16 @@ class Access:
         return found
 
     def _of_port(self, port: int) -> int:
+        found = self._known_ports.get(port)
+        if found is not None:
+            return found
         found = self._any_port
         for bit, ranges in self._ports:
             if any(first <= port <= last for first, last in ranges):
                 found |= bit
+        if len(self._known_ports) >= _KNOWN_PORTS:
+            self._known_ports.clear()
+        self._known_ports[port] = found
         return found
 
     def _at(self, minute: int) -> int:
