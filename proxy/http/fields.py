@@ -354,14 +354,17 @@ def parse_age(values: list[bytes]) -> int | None:
 LIST_MEMBERS = 128  # longer lists in Vary and Accept-* are not looked into
 
 
+_MATCHED_BY_NONE = frozenset({b"*", b"forwarded", b"x-forwarded-for"})
+
+
 def parse_vary(values: list[bytes]) -> tuple[bytes, ...] | None:
     """The lower-case names, sorted, each once. None says that nothing can match.
 
     So does a `*` at any place, and so do names that cannot be names, for who knows what the answer depended on (RFC
-    9110 §12.5.5).
+    9110 §12.5.5); and the fields in which we tell the origin the client's address, which no request brings along.
     """
     names = {name.lower() for value in values for name in split_list(value)}
-    if b"*" in names or len(names) > LIST_MEMBERS or not all(map(TOKEN.match, names)):
+    if not names.isdisjoint(_MATCHED_BY_NONE) or len(names) > LIST_MEMBERS or not all(map(TOKEN.match, names)):
         return None
     return tuple(sorted(names))
 

@@ -235,6 +235,11 @@ def test_vary_is_a_set_of_names_or_matches_nothing():
     assert fields.parse_vary([b",".join(b"x%d" % n for n in range(200))]) is None
 
 
+@pytest.mark.parametrize("name", [b"X-Forwarded-For", b"forwarded"])
+def test_an_answer_that_varies_by_the_clients_address_as_we_told_it_matches_no_request(name):
+    assert fields.parse_vary([b"Accept, " + name]) is None
+
+
 @pytest.mark.rfc("9110", "8.8.3")
 def test_entity_tags_are_kept_byte_for_byte():
     """I5."""
