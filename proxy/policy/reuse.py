@@ -114,10 +114,12 @@ def decide(request: RequestHead, variants: Sequence[StoredResponse], now: MonoTi
         return Bypass(Reason.METHOD)
     if _SPOKEN.isdisjoint(request.fields.names()):
         return _judge(request, variants, now, rules, _UNASKED)
-    if not _PRECONDITIONS.isdisjoint(request.fields.names()):
-        return Bypass(Reason.IF_MATCH)  # the origin's to judge
     asked = directives_asked(request.fields, rules)
-    verdict = _judge(request, variants, now, rules, asked)
+    verdict: Verdict
+    if _PRECONDITIONS.isdisjoint(request.fields.names()):
+        verdict = _judge(request, variants, now, rules, asked)
+    else:
+        verdict = Bypass(Reason.IF_MATCH)  # the origin's to judge
     return _from_store_only(verdict) if asked.only_if_cached else verdict
 
 

@@ -160,6 +160,11 @@ def test_no_max_stale_and_no_window_overrides_these(control):
 
 
 @pytest.mark.rfc("9111", "5.2.1.7")
+def test_only_if_cached_does_not_ask_onward_with_a_condition_that_is_the_origins_to_judge():
+    assert verdict(stored(), "Cache-Control: only-if-cached", 'If-Match: "a"') == OnlyIfCached(Reason.IF_MATCH)
+
+
+@pytest.mark.rfc("9111", "5.2.1.7")
 def test_only_if_cached_never_asks_onward():
     one = stored("max-age=60, stale-while-revalidate=60")
     asked = "Cache-Control: only-if-cached"
