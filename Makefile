@@ -44,7 +44,7 @@ format: $(VENV)/.dev ## write the code as `make check` wants it
 bench: $(VENV)/.dev $(VENV)/.debian ## CPU per request beside nginx, HAProxy, Varnish and Squid
 	@$(BIN)/python -m benchmarks.load
 
-failover: $(VENV)/.dev $(VENV)/.debian ## outages of a pair beside keepalived, event by event (as root; ARGS="--quick")
+failover: $(VENV)/.dev $(VENV)/.debian ## outages of a pair beside keepalived, measured beside wanted (as root; ARGS="--quick", "--help", "--resume")
 	@$(BIN)/python -m benchmarks.failover $(ARGS)
 
 pair: $(VENV)/.dev $(VENV)/.debian ## two nodes in network namespaces, and what a client notices when one fails (as root)

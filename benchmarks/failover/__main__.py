@@ -1,9 +1,8 @@
 """`python -m benchmarks.failover`: what clients notice when a node fails, with our pair and with keepalived.
 
-Both stand in the same kind of namespaces behind the same probe. Each event happens to node A `--rounds` times; medians
-(least-most) are printed beside the wanted figures. Events other than `isolate` happen at the 100 ms interval. The
-worker's cache is filled before each event if it is not. An answer later than 50 ms is none for an outage. Everything
-runs in namespaces that end with this program.
+Both stand in the same kind of network namespaces behind the same probe; each event happens to node A again and again.
+The table shows what was measured beside what is wanted. Everything ends with this program. A run may be cut short and
+gone on with (`--resume`): its file in benchmarks/results is written after each event.
 """
 
 from __future__ import annotations
@@ -17,209 +16,268 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.failover import systems
+from benchmarks.failover import rows, strain, systems, tally
+from benchmarks.failover.holders import Holders
+from benchmarks.failover.tally import Sample, Tally
 from benchmarks.failover.watch import Watch, count_faults, outage_ms
 from tests.kit import keepalived, netns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+
+    from benchmarks.failover.tally import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
-INTERVALS = ("1s", "100ms", "10ms")
 LONGEST = 20.0  # seconds from an event until all is well again
 
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    name: str
-    title: str
-    wanted: dict[str, float]  # by interval, milliseconds without an answer
-
-
-EVENTS = (
-    Event("isolate", "node lost (no frame passes)", {"1s": 2700, "100ms": 280, "10ms": 40}),
-    Event("kill", "last worker killed", {"100ms": 10}),
-    Event("hang", "all workers hang (SIGSTOP)", {"100ms": 600}),
-    Event("ha", "VRRP process killed", {"100ms": 20}),
-    Event("stop", "polite stop", {"100ms": 5}),
-    Event("handover", "handover", {"100ms": 5}),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    outage_ms: float
-    requests: int  # of those, a hundred a second, which had not ended before the event
-    failed: dict[str, int]  # by what became of them
-
-
-@dataclass(frozen=True, slots=True)
-class System:
-    name: str
-    start: Callable[..., systems.Tandem | systems.Keepalived]  # (lab, folder, interval, megabytes)
-
-
-def by_priorities(priorities: tuple[int, int]):
-    return lambda *arguments: systems.Keepalived(*arguments, priorities)
-
-
-SYSTEMS = (
-    System("tandem", systems.Tandem),
-    System("keepalived", by_priorities(systems.THEIRS)),
-    System("keepalived, our priorities", by_priorities(systems.OURS)),
-)
-Samples = dict[tuple[str, str, str], list[Sample]]  # (event, interval, system)
+EPILOG = """\
+how a round goes: both nodes are well and A holds the address (and its cache is filled); the event happens; when the
+client has been well for a second (keepalived: 2.5 s, for its next look at the proxy), all is put back.
+ * An outage is the time without an answer in 50 ms, from the last good question to the next good one. The client asks
+   on a new connection every 2 ms, so figures are good to 2 ms. A second stream of 100 requests a second takes the
+   origin up to 10 ms each: failed requests are counted in that one.
+ * A node is lost, cut off or killed whole at a part of the interval after its last advertisement that is spread
+   evenly over the rounds: of 7 at 1/14, 3/14 ... 13/14. So the median is that of the law (2.5 intervals and the skew
+   time), not luck.
+ * Yes-or-no rows and long ones get fewer rounds; rows at 10 ms under stress-ng last a minute and come once.
+ * The worst of all rounds counts where "worst" is wanted, else the median.
+"""
 
 
 def main() -> int:
     options = parse_arguments()
+    if options.list:
+        print("\n".join(f"{row.name:18}{row.title}" for row in rows.ROWS))
+        return 0
     if why := netns.why_not():
         raise SystemExit(f"{why}: run it as root")
-    chosen = [system for system in SYSTEMS if system.name == "tandem" or keepalived.is_installed()]
-    report = {"facts": facts(options), "samples": {}}
-    samples: Samples = {}
-    faults: list[str] = []
-    end = time.monotonic() + options.minutes * 60
-    try:
-        for interval in options.intervals:
-            events = [event for event in EVENTS if event.name in options.only and interval in event.wanted]
-            for system in chosen if events else ():
-                try:
-                    run_system(system, interval, events, options, samples, end)
-                except (AssertionError, OSError, subprocess.SubprocessError) as exc:
-                    faults.append(f"{system.name} at {interval}: {str(exc) or type(exc).__name__}")
-                    tell(faults[-1])
-    except KeyboardInterrupt:
-        faults.append("interrupted")
-    print("\nms without an answer: median (least-most) xROUNDS; failed requests of 100 a second, all rounds together")
-    print(table(chosen, samples))
-    for fault in faults:
-        print(f"not finished: {fault.splitlines()[0]}")
-    report["samples"] = as_json(samples)
-    report["faults"] = faults
-    if samples and not options.no_save:
-        print(f"\nsaved: {save(report).relative_to(ROOT)}")
-    return 1 if faults else 0
+    if options.table:
+        return show(tally.from_json(json.loads(options.table.read_text())["samples"]), [])
+    strain.DURATION["seconds"] = 10 if options.quick else 60
+    report, file = begin(options)
+    results = tally.from_json(report["samples"])
+    chosen = [name for name in options.systems if name == rows.TANDEM or keepalived.is_installed()]
+    jobs = results.missing([row for row in rows.ROWS if row.name in options.rows], chosen, options.rounds)
+    tell(f"{len(jobs)} events, about {tally.minutes(jobs):.0f} minutes; to be seen in {file}")
+    faults = run(jobs, results, options, lambda: save(report, results, file))
+    return show(results, faults, file if results.as_json() else None)
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.failover", description="Outages, side by side.")
-    names = [event.name for event in EVENTS]
-    parser.add_argument("--rounds", type=int, help="how often each event happens (7; with --quick 2)")
-    parser.add_argument("--only", nargs="+", choices=names, default=names, help="these events alone")
-    parser.add_argument("--intervals", nargs="+", choices=INTERVALS, help="of advertisements (all; with --quick 100ms)")
-    parser.add_argument("--fill", type=int, help="megabytes in A's cache before each event (512; with --quick 0)")
-    parser.add_argument("--quick", action="store_true", help="a first impression")
-    parser.add_argument("--minutes", type=float, default=60, help="no new event begins after so long")
-    parser.add_argument("--no-save", action="store_true", help="print only, keep no file in benchmarks/results")
-    options = parser.parse_args()
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make failover",
+        usage='make failover ARGS="[options]"',
+        description="What clients notice of failures: our pair beside keepalived with the same proxy. As root.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = [row.name for row in rows.ROWS]
+    parser.add_argument(
+        "--quick", action="store_true", help="a first impression in some minutes: 2 rounds, empty caches"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each event happens (7; with --quick 2)")
+    parser.add_argument("--rows", type=listed(names), metavar="A,B", help="these rows alone (see --list)")
+    parser.add_argument(
+        "--systems", type=listed(rows.SYSTEMS), metavar="A,B", help="these alone, of " + "; ".join(rows.SYSTEMS)
+    )
+    parser.add_argument("--fill", type=int, metavar="MB", help="in A's cache before each event (512; with --quick 0)")
+    parser.add_argument("--minutes", type=float, default=90, metavar="N", help="no new event begins after so long")
+    parser.add_argument("--resume", action="store_true", help="go on with the newest file: what is missing there")
+    parser.add_argument("--list", action="store_true", help="the rows, and nothing else")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="the table of an earlier run, and nothing else")
+    options = parser.parse_args(words)
     options.rounds = options.rounds or (2 if options.quick else 7)
-    options.intervals = options.intervals or (["100ms"] if options.quick else list(INTERVALS))
+    options.rows = options.rows or (rows.QUICK if options.quick else names)
+    options.systems = options.systems or ((rows.TANDEM, rows.KEEPALIVED) if options.quick else rows.SYSTEMS)
     if options.fill is None:
         options.fill = 0 if options.quick else 512
     return options
 
 
-def run_system(system: System, interval: str, events: list[Event], options, samples: Samples, end: float) -> None:
-    """All rounds of all events with one system, each event in turn."""
+def listed(known):
+    """A parser of comma-separated names."""
+
+    def parse(text: str) -> list[str]:
+        # names of systems contain a comma of their own
+        names = [name for name in known if name == text] or text.split(",")
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"no such name: {name}; there are: {'; '.join(known)}")
+        return names
+
+    return parse
+
+
+def begin(options: argparse.Namespace) -> tuple[dict, Path]:
+    """The report to be filled, and its file."""
+    earlier = sorted(RESULTS.glob("failover-*.json"))
+    if options.resume:
+        if not earlier:
+            raise SystemExit("there is no earlier run to go on with")
+        report = json.loads(earlier[-1].read_text())
+        report["facts"]["commits"] = sorted({*report["facts"]["commits"], *facts(options)["commits"]})
+        options.rounds, options.fill = report["facts"]["rounds"], report["facts"]["fill_megabytes"]
+        return report, earlier[-1]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    return {
+        "facts": facts(options),
+        "samples": [],
+    }, RESULTS / f"failover-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+
+def run(jobs: list[Job], results: Tally, options: argparse.Namespace, keep) -> list[str]:
+    """What was not finished. Results are kept after each event."""
+    faults: list[str] = []
+    end = time.monotonic() + options.minutes * 60
+    progress = Progress(jobs)
+    try:
+        for _, group in groupby(jobs, key=tally.laboratory):
+            left = list(group)
+            while left:
+                left = run_laboratory(left, results, options, end, progress, faults, keep)
+    except KeyboardInterrupt:
+        faults.append("interrupted; --resume goes on")
+    except TimeoutError as exc:
+        faults.append(f"{exc}; --resume goes on")
+    return faults
+
+
+def run_laboratory(jobs, results, options, end, progress, faults, keep) -> list[Job]:
+    """Events that follow each other in the same namespaces; what is left after one that failed, without its row."""
+    first = jobs[0]
+    done = 0
+    try:
+        with laboratory(first, options.fill) as (system, watch, holders):
+            filled = 0
+            for job in jobs:
+                if time.monotonic() > end:
+                    raise TimeoutError(f"{options.minutes:g} minutes are over")
+                if options.fill and system.node.pid("worker-0") != filled:
+                    filled = systems.fill_cache(system.node, options.fill)
+                sample = happen(job, options.rounds, system, watch, holders)
+                results.add(sample)
+                keep()
+                done += 1
+                progress.tell(job, sample)
+    except (AssertionError, OSError, subprocess.SubprocessError) as exc:
+        if isinstance(exc, TimeoutError):
+            raise
+        row = jobs[done].row.name
+        faults.append(f"{first.system}, {row}: {str(exc) or type(exc).__name__}")
+        tell(faults[-1])
+        return [job for job in jobs[done:] if job.row.name != row]
+    return []
+
+
+@contextmanager
+def laboratory(job: Job, fill: int) -> Iterator[tuple[systems.System, Watch, Holders]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tandem-failover-")))
         lab = stack.enter_context(netns.make_lab())
-        tell(f"{system.name} at {interval} starts")
-        one = system.start(lab, folder, interval, options.fill)
-        one.settle()
-        watch = Watch(lab, folder, str(netns.VIP.ip))
-        stack.callback(watch.close)
-        filled = 0
-        for number in range(options.rounds):
-            for event in events:
-                if time.monotonic() > end:
-                    raise TimeoutError(f"{options.minutes:g} minutes are over")
-                try:
-                    if options.fill and one.node.pid("worker-0") != filled:
-                        filled = systems.fill_cache(one.node, options.fill)
-                    sample = happen(one, event, watch)
-                except AssertionError as exc:
-                    raise AssertionError(f"{event.name}: {exc}\n{one.said()}") from exc
-                samples.setdefault((event.name, interval, system.name), []).append(sample)
-                failed = f", failed {name_faults(sample.failed)}" if sample.failed else ""
-                tell(f"round {number + 1} {system.name} at {interval} {event.name:9}{sample.outage_ms:8.1f} ms{failed}")
+        system = systems.start(job.system, lab, folder, job.row, fill)
+        try:
+            system.settle()
+            watch = Watch(lab, folder, str(netns.VIP.ip))
+            stack.callback(watch.close)
+            holders = Holders(lab, netns.VIP.ip)
+            stack.callback(holders.close)
+            yield system, watch, holders
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{system.said()}") from exc
 
 
-def happen(one: systems.Tandem | systems.Keepalived, event: Event, watch: Watch) -> Sample:
-    """What the client noticed of one event; afterwards all is as before it."""
-    watch.wait_until_well(one.quiet, LONGEST)
-    at = time.monotonic()
-    watch.forget(at - 1)
+def happen(job: Job, rounds: int, system: systems.System, watch: Watch, holders: Holders) -> Sample:
+    """What was noticed of one event; afterwards all is as before it."""
+    event = job.row.event
+    system.prepare(event)
+    watch.wait_until_well(system.quiet, LONGEST)
+    watch.forget(time.monotonic() - 1)
     try:
-        one.do(event.name)
-        watch.wait_until_well(one.quiet, LONGEST)
-        asked = watch.since(at, "request")
-        sample = Sample(round(outage_ms(watch.since(at, "probe"), at), 2), len(asked), count_faults(asked))
+        done = system.do(event, (job.number + 0.5) / job.row.rounds(rounds))
+        watch.wait_until_well(system.quiet, LONGEST)
+        now = time.monotonic()
+        asked = count_faults(watch.since(done.at, "request"))
+        taken = holders.history.gained("b", done.at)
+        measured = {
+            "outage": round(outage_ms(watch.since(done.at, "probe"), done.at), 2),
+            "failed": sum(asked.values()),
+            "moves": holders.history.moves(done.at),
+            "both": round(1000 * holders.history.both(done.at, now), 2),
+            **({} if taken is None else {"yield": round(1000 * taken, 2)}),
+            **{name: round(value, 2) for name, value in done.measured.items()},
+        }
     finally:
-        one.heal(event.name)
-    one.settle()
+        system.heal(event)
+    system.settle()
     watch.forget_neighbour()
-    return sample
+    return Sample(job.row.name, job.system, measured, asked)
+
+
+class Progress:
+    """A line for each event that has happened, with how many are left and for how long."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self._jobs = jobs
+        self._done = 0
+
+    def tell(self, job: Job, sample: Sample) -> None:
+        self._done += 1
+        shown = ", ".join(
+            f"{bound.measure} {sample.measured[bound.measure]:g}{tally.unit(bound)}"
+            for bound in job.row.bounds
+            if bound.measure in sample.measured
+        )
+        left = tally.minutes(self._jobs[self._done :])
+        tell(f"[{self._done}/{len(self._jobs)}, {left:.0f} min left] {job.system}: {job.row.title}: {shown}")
 
 
 def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def table(chosen: list[System], samples: Samples) -> str:
-    lines = ["| event | wanted |" + "|".join(f" {system.name} " for system in chosen) + "|"]
-    lines.append("|---" * (len(chosen) + 2) + "|")
-    for event in EVENTS:
-        for interval, wanted in event.wanted.items():
-            rows = [samples.get((event.name, interval, system.name)) for system in chosen]
-            if any(rows):
-                cells = "|".join(f" {cell(row)} " for row in rows)
-                lines.append(f"| {event.title}, {interval} | {wanted:g} |{cells}|")
-    return "\n".join(lines)
+# ---- showing ---------------------------------------------------------------------------------------------------------
 
 
-def cell(row: list[Sample] | None) -> str:
-    if not row:
-        return "-"
-    values = [sample.outage_ms for sample in row]
-    failed = sum((Counter(sample.failed) for sample in row), Counter())
-    spread = f"{min(values):.1f}-{max(values):.1f}"
-    return f"**{median(values):.1f}** ({spread}) x{len(row)}; {name_faults(failed) or 'none'} failed"
+def show(results: Tally, faults: list[str], file: Path | None = None) -> int:
+    """The exit status: 1 if something of ours is not as wanted, or was not finished."""
+    print("\nmedian (least to most, rounds) where a median is wanted, else the worst of all rounds\n")
+    print(results.table())
+    lost = results.failed()
+    if lost:
+        print("\nrequests that failed where none should:\n  " + "\n  ".join(lost))
+    over = results.failures()
+    print("\nall of ours as wanted" if not over else "\nnot as wanted: " + "; ".join(over))
+    for fault in faults:
+        print(f"not finished: {fault.splitlines()[0]}")
+    if file is not None:
+        print(f"saved: {file.relative_to(ROOT)}")
+    return 1 if faults or over else 0
 
 
-def name_faults(failed: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(failed.items()))
-
-
-def as_json(samples: Samples) -> list[dict[str, object]]:
-    return [
-        {
-            "event": event,
-            "interval": interval,
-            "system": system,
-            "median_ms": median(sample.outage_ms for sample in row),
-            "rounds": [asdict(sample) for sample in row],
-        }
-        for (event, interval, system), row in samples.items()
-    ]
+def save(report: dict, results: Tally, file: Path) -> None:
+    report["samples"] = results.as_json()
+    text = json.dumps(report, indent=1) + "\n"
+    written = file.with_suffix(".part")
+    written.write_text(text)
+    written.rename(file)
 
 
 def facts(options: argparse.Namespace) -> dict[str, object]:
     """What must be known to compare two results."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    changed = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"),
-        "changed": bool(_said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")),
+        "commits": [_said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") + ("+" if changed else "")],
         "cpu": models[0].split(":", 1)[1].strip() if models else platform.machine(),
         "cores": os.cpu_count(),
         "kernel": platform.release(),
@@ -236,13 +294,6 @@ def _said(*argv: str) -> str:
         return ""
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     return (done.stdout + done.stderr).strip()
-
-
-def save(report: dict[str, object]) -> Path:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"failover-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
-    file.write_text(json.dumps(report, indent=1) + "\n")
-    return file
 
 
 if __name__ == "__main__":

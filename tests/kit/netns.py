@@ -37,6 +37,7 @@ VIP = IPv4Interface("192.168.8.100/24")
 VIP6 = IPv6Interface("fd00:8::100/64")
 NODES = ("a", "b")
 HOSTS = {"client": 50, "a": 4, "b": 6, "origin": 20}  # the last byte of the address
+LINKS = {"a": IPv4Address("10.9.9.4"), "b": IPv4Address("10.9.9.6")}  # on a cable of their own: `Lab.link_nodes`
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -284,6 +285,25 @@ class Lab:
             return inside.netlink(lambda ipr: _is_up(ipr, "eth0")) and port.netlink(lambda ipr: _forwards(ipr, host))
 
         wait_until(passes)
+
+    def link_nodes(self) -> None:
+        """A second cable, `link0`, straight from node to node."""
+
+        def cable(ipr):
+            peer = {"ifname": "link0", "net_ns_fd": self["b"].fd}
+            ipr.link("add", ifname="link0", kind="veth", peer=peer)
+
+        self["a"].netlink(cable)
+        for host, address in LINKS.items():
+
+            def addresses(ipr, address=address):
+                index = ipr.link_lookup(ifname="link0")[0]
+                ipr.addr("add", index=index, address=str(address), prefixlen=24)
+                ipr.link("set", index=index, state="up")
+
+            self[host].netlink(addresses)
+        for host in LINKS:
+            wait_until(lambda host=host: self[host].netlink(lambda ipr: _is_up(ipr, "link0")))
 
     def unplug(self, host: str) -> None:
         """The host's interface is gone."""

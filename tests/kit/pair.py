@@ -17,9 +17,13 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.kit.netns import CLONE_NEWNET, VIP, Lab, address_of, libc, wait_until
 from tests.kit.tomcat import Tomcat, start_tomcat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "0123456789abcdef0123456789abcdef\n"
@@ -71,8 +75,9 @@ b = "{address_of("b")}"
 class Instance:
     """`tandem run` on one host of the lab."""
 
-    def __init__(self, lab: Lab, host: str, folder: Path, text: str) -> None:
-        self.lab, self.host = lab, host
+    def __init__(self, lab: Lab, host: str, folder: Path, text: str, wrap: Sequence[str] = ()) -> None:
+        """`wrap`: a command that starts the instance, `setpriv` say."""
+        self.lab, self.host, self._wrap = lab, host, wrap
         self.namespace = lab[host]
         self.folder = folder / host
         self.folder.mkdir(exist_ok=True)
@@ -89,7 +94,7 @@ class Instance:
     def start(self) -> None:
         with (self.folder / "said").open("ab") as said:
             self.process = self.namespace.popen(
-                [sys.executable, "-P", "-m", "proxy", *self._run()],
+                [*self._wrap, sys.executable, "-P", "-m", "proxy", *self._run()],
                 cwd=self.folder,
                 stdout=said,
                 stderr=said,
@@ -278,12 +283,14 @@ def start_tomcat_in(lab: Lab, folder: Path) -> Tomcat:
 class Pair:
     """Both nodes, the origin, and the client's view."""
 
-    def __init__(self, lab: Lab, folder: Path, text: str | None = None, nodes=("a", "b"), *, origin=True) -> None:
+    def __init__(
+        self, lab: Lab, folder: Path, text: str | None = None, nodes=("a", "b"), *, origin=True, wrap=()
+    ) -> None:
         self.lab, self.folder = lab, folder
         self.text = text or config()
         if origin:
             lab["origin"].popen([sys.executable, "-c", ORIGIN])
-        self.nodes = {host: Instance(lab, host, folder, self.text) for host in nodes}
+        self.nodes = {host: Instance(lab, host, folder, self.text, wrap) for host in nodes}
 
     def __getitem__(self, host: str) -> Instance:
         return self.nodes[host]
