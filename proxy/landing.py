@@ -116,7 +116,7 @@ class Landing:
         """A part to be completed later, unless there is something better."""
         kept = parts.remains(stored, stored.body)
         old = self._rival(flight, stored)
-        if kept is None or (old is not None and (old.head.status != 206 or old.body.size >= kept.body.size)):
+        if kept is None or (old is not None and (old.status != 206 or old.body.size >= kept.body.size)):
             return None
         return kept
 

@@ -315,7 +315,7 @@ def _is_useless(part: ContentRange, x: Exchange, checked: CheckedResponse, varia
     """A part whose length is not the one announced, or that belongs to a whole which is stored."""
     tag = checked.head.fields.get(b"etag")
     return checked.content_length != part.last + 1 - part.first or any(
-        one.head.status != 206 and one.etag == tag and key.matches(one, x.request) for one in variants
+        one.status != 206 and one.etag == tag and key.matches(one, x.request) for one in variants
     )
 
 

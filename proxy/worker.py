@@ -437,6 +437,7 @@ class Worker:
         self._ticker = self._loop.call_later(EVERY, self._tick)
         self._wall_offset = self._front.wall_offset = time.time() - now
         self._observer.flush()
+        self._store.settle_garbage()
         self._gauges(lag)
 
     def _gauges(self, lag: float) -> None:

@@ -341,7 +341,7 @@ class Flight:
 
     def _keep(self, stored: StoredResponse, body: Body) -> None:
         """Into the store with it; where that may not be, its memory stays reserved until all have read it."""
-        part = stored.head.status == 206
+        part = stored.status == 206
         if not part:
             stored.length = body.size
         if self.outdated or any(_occurs(one, body) for one in self.forbidden):

@@ -93,7 +93,7 @@ def decode(data: bytes, *, wall: WallTime, mono: MonoTime, body: bytes | None = 
 def _record(stored: StoredResponse, wall: WallTime, mono: MonoTime) -> _Record:
     return _Record(
         key=stored.key,
-        status=stored.head.status,
+        status=stored.status,
         reason=stored.head.reason,
         version=stored.head.version,
         lines=stored.head.fields.lines,

@@ -36,16 +36,27 @@ GONE, SMALL, MAIN = 0, 1, 2  # where an entry is
 
 
 class Entry:
-    """What is kept under one key: its variants, the size they were weighed at, the uses since it last went round."""
+    """What is kept under one key: a stored response or a tuple of several, their weight, the uses since it last went
+    round. Kept small: there is one for each key.
+    """
 
-    __slots__ = ("key", "place", "size", "uses", "variants")
+    __slots__ = ("held", "place", "size", "uses")
 
-    def __init__(self, key: bytes, variants: tuple[StoredResponse, ...], size: int) -> None:
-        self.key = key
-        self.variants = variants
+    def __init__(self, held: StoredResponse | tuple[StoredResponse, ...], size: int) -> None:
+        self.held = held
         self.size = size
         self.uses = 0
         self.place = GONE
+
+    @property
+    def variants(self) -> tuple[StoredResponse, ...]:
+        held = self.held
+        return held if type(held) is tuple else (held,)  # type: ignore[return-value]  # what is no tuple is a response
+
+    @property
+    def key(self) -> bytes:
+        held = self.held
+        return held[0].key if type(held) is tuple else held.key  # type: ignore[union-attr]  # as above
 
     def take_uses(self) -> int:
         """Uses since the last call, by key and through single variants, at most MOST_USES; counting starts anew."""
@@ -55,10 +66,6 @@ class Entry:
             stored.uses = 0
         self.uses = 0
         return min(uses, MOST_USES)
-
-
-def _size_of(entry: Entry) -> int:
-    return entry.size
 
 
 class Ghosts:
@@ -104,7 +111,7 @@ class S3Fifo(cachetools.Cache[bytes, Entry]):
     """
 
     def __init__(self, limit: int, on_evicted: Callable[[Entry], None] | None = None) -> None:
-        super().__init__(inf, getsizeof=_size_of)
+        super().__init__(inf)  # without getsizeof: its dictionary of sizes would cost 40 bytes a key and more
         self.limit = limit
         self.reserved = 0
         self.evictions = 0
@@ -117,6 +124,11 @@ class S3Fifo(cachetools.Cache[bytes, Entry]):
     @property
     def maxsize(self) -> int:
         return self.limit
+
+    @property
+    def currsize(self) -> int:
+        """Bytes of all entries; the queues count them."""
+        return self._bytes[SMALL] + self._bytes[MAIN]
 
     def peek(self, key: bytes) -> Entry | None:
         """The entry, without counting a use."""
@@ -139,25 +151,25 @@ class S3Fifo(cachetools.Cache[bytes, Entry]):
         self._enqueue(entry, MAIN if self._ghosts.take(key) else SMALL)
 
     def __delitem__(self, key: bytes) -> None:
-        """The key has left, by eviction, purge or replacement."""
+        """The key has left, by eviction, purge or replacement; its slot in a queue holds no body any more."""
         entry = super().__getitem__(key)
         super().__delitem__(key)
         place = entry.place
         self._bytes[place] -= entry.size
         self._gone[place] += 1
         entry.place = GONE
+        entry.held = ()
         self._compact(place)
 
-    def change(self, entry: Entry, variants: tuple[StoredResponse, ...], size: int) -> bool:
-        """The entry holds other variants and keeps its place; False if making room for them evicted it."""
+    def change(self, entry: Entry, held: StoredResponse | tuple[StoredResponse, ...], size: int) -> bool:
+        """The entry holds something else and keeps its place; False if making room for it evicted it."""
         assert entry.place != GONE
         self.make_room(size - entry.size)
         if entry.place == GONE:
             return False
         self._bytes[entry.place] += size - entry.size
-        entry.variants = variants
+        entry.held = held
         entry.size = size
-        super().__setitem__(entry.key, entry)  # takes the new size over
         return True
 
     def make_room(self, need: int) -> None:
@@ -174,15 +186,18 @@ class S3Fifo(cachetools.Cache[bytes, Entry]):
             self._ghosts.add(entry.key, max(FEWEST_GHOSTS, len(self)))
         # Its slot has been taken off the queue already: undo what __delitem__ counts for slots left behind.
         self._gone[entry.place] -= 1
-        del self[entry.key]
+        held, key = entry.held, entry.key
+        del self[key]
+        entry.held = held
         self.evictions += 1
         if self._on_evicted is not None:
             self._on_evicted(entry)
-        return entry.key, entry
+        return key, entry
 
     def clear(self) -> None:
         for entry in self._queues[SMALL] + self._queues[MAIN]:
             entry.place = GONE
+            entry.held = ()
         for place in (SMALL, MAIN):
             self._queues[place].clear()
             self._bytes[place] = self._gone[place] = 0

@@ -10,12 +10,13 @@ the same selecting fields; every tagged response here, and no other, is in the i
 
 from __future__ import annotations
 
+import gc
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from config.units import MonoTime
 from proxy.cache.eviction import Entry, S3Fifo
-from proxy.cache.weight import PER_KEY, SharedLines, weigh
+from proxy.cache.weight import PER_KEY, PER_SEVERAL, Shared, settle
 from proxy.http.stored import BodyState
 from proxy.policy.freshness import current_age
 
@@ -30,6 +31,7 @@ MOST_VARIANTS: Final = 32  # of one key; `[cache] variants`
 # Share of the memory that bodies in flight may take: many large fetches at once must not push out all that is hot. What
 # is refused travels without being stored.
 RESERVABLE: Final = 0.5
+FREEZE_AFTER: Final = 4096  # responses stored: some ten thousand objects, a collection of a few milliseconds
 
 
 def _monotonic() -> MonoTime:
@@ -56,10 +58,11 @@ class Store:
         self._entries = S3Fifo(limit, self._lose)
         self._find = self._entries.__getitem__
         self.most_variants = most_variants  # kept per key
-        self._shared = SharedLines()
-        self._tagged: dict[bytes, set[StoredResponse]] = {}
+        self._shared = Shared()
+        self._tagged: dict[bytes, StoredResponse | set[StoredResponse]] = {}
         self._count = 0
         self._uses = 0
+        self._fresh = 0  # responses stored since the collector was last told to forget them
         self.on_gone: list[Callable[[StoredResponse], None]] = []
         self.elsewhere: Callable[[bytes], Awaitable[Variants] | None] | None = None
 
@@ -68,9 +71,10 @@ class Store:
     def variants(self, key: bytes) -> Variants:
         """The key's stored responses, and that counts as a use of the key."""
         try:
-            return self._find(key).variants
+            held = self._find(key).held
         except KeyError:
             return ()
+        return held if type(held) is tuple else (held,)  # type: ignore[return-value]  # what is no tuple is a response
 
     def touch(self, stored: StoredResponse) -> None:
         """This variant answered without a look at its key (the memo): a use of both."""
@@ -79,8 +83,9 @@ class Store:
 
     def answered(self, stored: StoredResponse) -> None:
         """This variant, looked up by its key, answered: the others of the key are the longer unused for it."""
-        self._uses += 1
-        stored.used = self._uses
+        if stored.selecting:  # else it is alone: no number for each
+            self._uses += 1
+            stored.used = self._uses
 
     def peek(self, key: bytes) -> Variants:
         """As `variants`, without counting a use: for people and copies."""
@@ -135,10 +140,10 @@ class Store:
         Putting again what is here already (its head was freshened, RFC 9111 §4.3.4) weighs it anew and voids its memos.
         """
         assert stored.body.state is BodyState.COMPLETE
-        stored.weight = weigh(stored, self._shared)
-        room = self.limit - self.reserved
         entry = self._entries.peek(stored.key)
         before = () if entry is None else entry.variants
+        stored.weight = settle(stored, self._shared)
+        room = self.limit - self.reserved
         kept = self._keep(before, stored)
         if _size(kept) > room:
             kept = (stored,)
@@ -146,11 +151,12 @@ class Store:
             self.remove(stored)
             stored.live = False
             return False
-        self._uses += 1
-        stored.used = self._uses  # or the newest would be the longest unused
-        if entry is None or not self._entries.change(entry, kept, _size(kept)):
+        if stored.selecting:
+            self._uses += 1
+            stored.used = self._uses  # or the newest would be the longest unused
+        if entry is None or not self._entries.change(entry, _held(kept), _size(kept)):
             # Nothing was there, or making room evicted it, and `_lose` has seen to what it held.
-            self._entries[stored.key] = Entry(stored.key, (stored,), _size((stored,)))
+            self._entries[stored.key] = Entry(stored, stored.weight)
             self._enter(stored)
             return True
         for old in before:
@@ -173,6 +179,18 @@ class Store:
             kept.remove(min(kept, key=_last_use))
         return (*kept, stored)
 
+    def settle_garbage(self) -> None:
+        """To be called now and then: what was stored since is taken out of the collector's sight.
+
+        A full collection among a million responses stops the loop for a second. What is stored is freed by its count
+        of references, as everything of an exchange is; a cycle that was alive in this very moment is lost to the
+        collector, which is one moment for each FREEZE_AFTER responses.
+        """
+        if self._fresh >= FREEZE_AFTER:
+            self._fresh = 0
+            gc.collect()  # few objects: those that came since the last time
+            gc.freeze()
+
     # ---- leaving -------------------------------------------------------------------------------------------------
 
     def remove(self, stored: StoredResponse) -> bool:
@@ -182,7 +200,7 @@ class Store:
             return False
         rest = tuple(other for other in entry.variants if other is not stored)
         if rest:
-            self._entries.change(entry, rest, _size(rest))
+            self._entries.change(entry, _held(rest), _size(rest))
         else:
             del self._entries[stored.key]
         self._leave(stored)
@@ -197,7 +215,7 @@ class Store:
         return self._purge([stored for key in keys for stored in self.peek(key)], soft=soft)
 
     def purge_tag(self, tag: bytes, *, soft: bool = False) -> int:
-        return self._purge(list(self._tagged.get(tag, ())), soft=soft)
+        return self._purge(self._with_tag(tag), soft=soft)
 
     def purge_match(self, predicate: Callable[[StoredResponse], bool], *, soft: bool = False) -> int:
         return self._purge([stored for stored in self if predicate(stored)], soft=soft)
@@ -222,24 +240,36 @@ class Store:
 
     def _outdate(self, stored: StoredResponse) -> None:
         """Stale from now on, and the times for which it may be used stale begin now (RFC 5861)."""
-        stored.outdated = True
-        stored.lifetime = min(stored.lifetime, current_age(stored, self._clock()))
+        stored.outdate(current_age(stored, self._clock()))
         self._tell(stored)
+
+    def _with_tag(self, tag: bytes) -> Variants:
+        tagged = self._tagged.get(tag)
+        if tagged is None:
+            return ()
+        return tuple(tagged) if type(tagged) is set else (tagged,)  # type: ignore[return-value]  # one alone is a response
 
     # ---- bookkeeping ---------------------------------------------------------------------------------------------
 
     def _enter(self, stored: StoredResponse) -> None:
         stored.live = True
         self._count += 1
+        self._fresh += 1
         for tag in stored.tags:
-            self._tagged.setdefault(tag, set()).add(stored)
+            same = self._tagged.setdefault(tag, stored)
+            if type(same) is set:
+                same.add(stored)
+            elif same is not stored:
+                self._tagged[tag] = {same, stored}  # type: ignore[arg-type]  # what is no set is a response
 
     def _leave(self, stored: StoredResponse) -> None:
         stored.live = False
         self._count -= 1
         for tag in stored.tags:
             same = self._tagged.get(tag)
-            if same is not None:
+            if same is stored:
+                del self._tagged[tag]
+            elif type(same) is set:
                 same.discard(stored)
                 if not same:
                     del self._tagged[tag]
@@ -260,8 +290,15 @@ class Store:
         return int(self._entries.currsize) + self.reserved
 
 
+def _held(variants: Variants) -> StoredResponse | Variants:
+    """As an entry holds them: one alone without a tuple around it."""
+    return variants if len(variants) > 1 else variants[0]
+
+
 def _size(variants: Variants) -> int:
-    return PER_KEY + sum(stored.weight for stored in variants)
+    if len(variants) == 1:
+        return variants[0].weight
+    return PER_SEVERAL + PER_KEY + sum(stored.weight - PER_KEY for stored in variants)
 
 
 def _last_use(stored: StoredResponse) -> int:

@@ -1,4 +1,5 @@
-"""What a stored response weighs in memory, so that `[cache] memory` bounds what the process really takes.
+"""What a stored response weighs in memory, so that `[cache] memory` bounds what the process really takes; and what
+responses share, so that it is little.
 
 Objects are weighed as CPython 3.11+ allocates them: in steps of 16 bytes, with the collector's header where there is
 one. What cannot be seen from an object (slots of dictionaries and queues, the ghost of a key) is in the constants; a
@@ -8,117 +9,108 @@ test compares the sum with the memory that many entries really take.
 from __future__ import annotations
 
 from sys import getsizeof
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from proxy.http.message import Fields
+from proxy.http.pattern import Patterns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from proxy.http.message import Line
+    from proxy.http.message import Fields
     from proxy.http.stored import StoredResponse
 
-_STEP: Final = 16  # pymalloc's and malloc's alignment
 _BYTES_HEAD: Final = getsizeof(b"")  # 33
 _POINTER: Final = 8
 _PAIR: Final = 64  # a tuple of two
 _FLOAT: Final = 32
+_INT: Final = 32
+_LARGE: Final = 512  # bytes; beyond, an object comes from malloc, which adds a word of its own
 
-# Per key: two dictionary slots of cachetools (data and sizes, each between 2/3 and 1/3 full), the Entry, its size as
-# int, its tuple of variants, its place in a queue, and the ghost that stays when it leaves.
-PER_KEY: Final = 2 * 64 + 80 + 32 + 64 + 8 + 80
-# Per response, beside the object: six times as floats, its length, its list of memos.
-PER_RESPONSE: Final = 6 * _FLOAT + 32 + 64
-# Head, its Fields and the body's object with its list.
-PER_HEAD: Final = 80 + 48 + 32
-PER_BODY: Final = 64 + 96
-PER_TAG: Final = 96  # a slot in the tag's set, a share of the set
+# Per key: a dictionary's slot (it is between 1/3 and 2/3 full), the Entry, its place in a queue, the ghost that stays.
+PER_KEY: Final = 64 + 64 + 8 + 40
+PER_SEVERAL: Final = 64  # the tuple of a key with several variants
+# Per response: itself, four times of its own as floats, its weight and its length.
+PER_RESPONSE: Final = 240 + 4 * _FLOAT + 2 * _INT
+PER_BODY: Final = 64 + 64 + 16  # with its list
+PER_TAG: Final = 96  # a slot in the index of tags
 
+MOST_SHARED: Final = 4096  # values of each kind; starting anew costs only some sharing
 
-MOST_SHARED: Final = 8192  # lines, each with at most so many bytes: about 2 MiB
-LONGEST_SHARED: Final = 128
-# Lines whose value belongs to one response: kept out, or a freshened response would share them with its own past.
-OWN: Final = frozenset({b"age", b"content-length", b"date", b"etag", b"expires", b"last-modified", b"location"})
+T = TypeVar("T")
 
 
-class KeptFields(Fields):
-    """Fields without an index: with it a small response would weigh a third more, and a hit asks for few fields."""
+class Shared:
+    """Values that many responses have in common, kept once: head patterns, directives, what Vary named.
 
-    __slots__ = ()
-
-    def get(self, name: bytes) -> bytes | None:
-        values = self.all(name)
-        return b", ".join(values) if values else None
-
-    def all(self, name: bytes) -> list[bytes]:
-        return [value for known, value in self.lines if known.lower() == name]
-
-    def names(self) -> Iterator[bytes]:
-        return iter(dict.fromkeys(known.lower() for known, _value in self.lines))
-
-    def __contains__(self, name: bytes) -> bool:
-        return any(known.lower() == name for known, _value in self.lines)
-
-
-class SharedLines:
-    """Field lines that many responses have in common, kept once: `Server`, `Content-Type`, names above all.
-
-    A line costs the first response that brings it all of its weight, every other a pointer.
+    A value costs the first response that brings it all of its weight, every other a pointer.
     """
 
-    __slots__ = ("_lines", "_names")
+    __slots__ = ("_controls", "_fields", "_selecting", "patterns")
 
     def __init__(self) -> None:
-        self._lines: dict[Line, Line] = {}
-        self._names: dict[bytes, bytes] = {}
+        self.patterns = Patterns()
+        self._controls: dict[int, object] = {}  # by identity: parsing remembers what is equal
+        self._fields: dict[Fields, Fields] = {}
+        self._selecting: dict[tuple[tuple[bytes, bytes | None], ...], tuple[tuple[bytes, bytes | None], ...]] = {}
 
-    def share(self, fields: Fields) -> tuple[Fields, int]:
-        """Equal fields made of shared lines, and what they weigh."""
-        total = 64
-        lines = []
-        for line in fields.lines:
-            known = self._lines.get(line)
-            if known is None:
-                known, weight = self._take(line)
-                total += weight
-            lines.append(known)
-            total += _POINTER
-        return KeptFields(tuple(lines)), total
+    def control(self, control: object) -> int:
+        """What these directives weigh on who brings them."""
+        if id(control) in self._controls:
+            return 0
+        if len(self._controls) >= MOST_SHARED:
+            self._controls.clear()
+        self._controls[id(control)] = control
+        return _round(getsizeof(control))
 
-    def _take(self, line: Line) -> tuple[Line, int]:
-        """The line with its name shared, and what it weighs; the next response that has it shares it whole."""
-        name, value = line
-        if len(name) + len(value) > LONGEST_SHARED:
-            return line, _PAIR + _bytes(name) + _bytes(value)
-        # No order of eviction: what is common comes back at once, and starting anew costs only some sharing.
-        if len(self._lines) >= MOST_SHARED:
-            self._lines.clear()
-        if len(self._names) >= MOST_SHARED:
-            self._names.clear()
-        known = (self._names.setdefault(name, name), value)
-        if name.lower() not in OWN:
-            self._lines[known] = known
-        return known, _PAIR + _bytes(value)
+    def request_fields(self, fields: Fields) -> tuple[Fields, int]:
+        known = self._fields.get(fields)
+        if known is not None:
+            return known, 0
+        _remember(self._fields, fields)
+        return fields, 64 + sum(_POINTER + _PAIR + _bytes(name) + _bytes(value) for name, value in fields.lines)
+
+    def selecting(
+        self, chosen: tuple[tuple[bytes, bytes | None], ...]
+    ) -> tuple[tuple[tuple[bytes, bytes | None], ...], int]:
+        known = self._selecting.get(chosen)
+        if known is not None:
+            return known, 0
+        _remember(self._selecting, chosen)
+        return chosen, 64 + sum(_POINTER + _PAIR + _bytes(name) + _bytes(value or b"") for name, value in chosen)
 
 
-def weigh(stored: StoredResponse, shared: SharedLines) -> int:
-    """Bytes of memory held by one variant, the share of its key apart; its head comes to be made of shared lines."""
-    fields, total = shared.share(stored.head.fields)
-    stored.head = stored.head.with_fields(fields)
-    total += _round(getsizeof(stored)) + PER_RESPONSE + PER_HEAD + PER_BODY + PER_TAG * len(stored.tags)
-    total += _bytes(stored.key) + _round(getsizeof(stored.control))
+def _remember(known: dict[T, T], value: T) -> None:
+    if len(known) >= MOST_SHARED:
+        known.clear()
+    known[value] = value
+
+
+def settle(stored: StoredResponse, shared: Shared) -> int:
+    """The response takes the form in which it is kept: bytes of memory it then holds, the share of its key included."""
+    packed = stored.pack(shared.patterns)
+    total = PER_KEY + PER_RESPONSE + PER_BODY + (_plain_head(stored) if packed is None else _BYTES_HEAD + packed)
+    total += shared.control(stored.control) + _bytes(stored.key)
+    stored.body = stored.body.compact()
+    if stored.length == stored.body.size:
+        stored.length = stored.body.size  # one number instead of two
     total += sum(map(_bytes, stored.body.chunks)) + _POINTER * len(stored.body.chunks)
     if stored.request_fields is not None:
-        stored.request_fields, more = shared.share(stored.request_fields)
+        stored.request_fields, more = shared.request_fields(stored.request_fields)
         total += more
-    for name, value in stored.selecting or ():
-        total += _POINTER + _PAIR + _bytes(name) + (0 if value is None else _bytes(value))
-    return total
+    if stored.selecting:
+        stored.selecting, more = shared.selecting(stored.selecting)
+        total += more
+    return _round(total) + sum(PER_TAG + _POINTER + _bytes(tag) for tag in stored.tags)
+
+
+def _plain_head(stored: StoredResponse) -> int:
+    """Of a head that could not be packed."""
+    lines = stored.head.fields.lines
+    return 256 + sum(_POINTER + _PAIR + _bytes(name) + _bytes(value) for name, value in lines)
 
 
 def _bytes(value: bytes) -> int:
-    return _round(_BYTES_HEAD + len(value))
+    size = _BYTES_HEAD + len(value)
+    return _round(size) if size <= _LARGE else _round(size + _POINTER)
 
 
 def _round(size: int) -> int:
-    return (size + _STEP - 1) & -_STEP
+    return (size + 15) & -16

@@ -7,7 +7,9 @@ Invariant: a stored response whose `live` is False is in no store and no memo ma
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from math import floor, inf
+from typing import TYPE_CHECKING, Final
 
 from proxy.http.fields import parse_date
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from config.units import MonoTime, Seconds, WallTime
     from proxy.http.fields import CacheControl
     from proxy.http.message import Fields, ResponseHead
+    from proxy.http.pattern import Pattern, Patterns
+
+_JOINED: Final = 65536  # bytes; larger bodies stay in the pieces they came in
 
 
 class BodyState(Enum):
@@ -45,8 +50,15 @@ class Body:
         self.size += len(chunk)
 
     def finish(self) -> None:
-        """The body is whole; many small chunks become few, so that a hit writes few buffers."""
+        """The body is whole."""
         self.state = BodyState.COMPLETE
+
+    def compact(self) -> Body:
+        """An equal body as it is kept: a small one in one chunk. Who reads this one meanwhile goes on with it."""
+        assert self.state is BodyState.COMPLETE
+        small = len(self.chunks) > 1 and self.size <= _JOINED
+        chunks = [b"".join(self.chunks)] if small else [*self.chunks]  # a list that grew has room to spare
+        return Body(chunks, complete=True, start=self.start)
 
     def slice(self, first: int, end: int) -> Iterator[bytes]:
         """The bytes [first, end), counted from the first byte held here."""
@@ -59,35 +71,45 @@ class Body:
             at += len(chunk)
 
 
-class StoredResponse:
+class _Judged:
+    """What the verdict on a hit reads, side by side in memory: slots of a class lie in the order of their names, those
+    of a base first. Among a million responses each cache line not yet seen costs as much as the judging.
+    """
+
+    __slots__ = ("control", "fresh_until", "outdated", "selecting", "status")
+
+    control: CacheControl
+    fresh_until: float
+    outdated: bool
+    selecting: tuple[tuple[bytes, bytes | None], ...] | None
+    status: int
+
+
+class StoredResponse(_Judged):
     """One stored response: a variant of a key, with what is needed to judge, to validate and to replay it.
 
     Times: `request_time` and `response_time` are wall time for the arithmetic on Date (RFC 9111 §4.2.3), `received` is
-    the
-    monotonic time of receipt or of the last validation. An entry that is written out carries both clocks.
+    the monotonic time of receipt or of the last validation. An entry that is written out carries both clocks. Times are
+    changed by `replaced` and `outdate` alone, which keep `fresh_until` in step.
     """
 
     __slots__ = (
+        "_head",
+        "_pattern",
+        "_values",
         "body",
-        "content_language",
-        "control",
         "date",
-        "etag",
-        "head",
         "initial_age",
         "key",
-        "last_modified",
         "length",
         "lifetime",
         "lifetime_source",
         "live",
         "memos",
-        "outdated",
         "received",
         "request_fields",
         "request_time",
         "response_time",
-        "selecting",
         "tags",
         "used",
         "uses",
@@ -113,7 +135,10 @@ class StoredResponse:
         tags: tuple[bytes, ...] = (),
     ) -> None:
         self.key = key  # primary key, policy/key.py
-        self.head = head  # as received, less what is never stored (RFC 9111 §3.1)
+        self._head: ResponseHead | None = head  # None once it is packed: then `_pattern` has it, with `_values`
+        self._pattern: Pattern | None = None
+        self._values = b""
+        self.status = head.status
         self.body = body
         self.length = length  # complete length of the representation, None while unknown
         self.control = control  # the directives that govern it, after RFC 9213
@@ -128,17 +153,67 @@ class StoredResponse:
         )
         self.request_fields = request_fields  # the request's lines that Vary names, for refreshes of our own
         self.tags = tags  # for purges by tag
-        self.etag: bytes | None = None  # the validators, byte for byte (RFC 9111 §4.3.1)
-        self.last_modified: bytes | None = None
-        self.content_language: bytes | None = None
-        self.date: WallTime = response_time  # Date, or the time of receipt where it is unreadable
-        self._note_fields()
+        date = parse_date(_last(head, b"date"), response_time)
+        self.date = response_time if date is None else date  # Date, or the time of receipt where it is unreadable
+        # Until this moment of the loop's time it is certainly fresh; in the second after it the exact sum decides.
+        self.fresh_until = _whole_second(received + (lifetime - initial_age)) if lifetime > initial_age else -inf
         self.live = True
         self.memos: set[bytes] | None = None  # request heads whose memo answers come from here
         self.uses = 0  # the store's counter for eviction
         self.used = 0  # number of the store's use that was the last of this variant
         self.weight = 0  # bytes of memory, as the store weighed it
         self.outdated = False  # by a soft purge, which ended its lifetime; until it is validated
+
+    @property
+    def head(self) -> ResponseHead:
+        """As received, less what is never stored (RFC 9111 §3.1). Of a packed one each call makes a new value."""
+        head = self._head
+        if head is None:
+            assert self._pattern is not None
+            return self._pattern.unpack(self._values)
+        return head
+
+    @head.setter
+    def head(self, head: ResponseHead) -> None:
+        self._head = head
+        self._pattern = None
+        self._values = b""
+        self.status = head.status
+
+    def pack(self, patterns: Patterns) -> int | None:
+        """The head is kept in few bytes from now on: what these weigh. None: it stays as it is."""
+        packed = patterns.pack(self.head)
+        if packed is None:
+            return None
+        self._pattern, self._values, weight = packed
+        self._head = None
+        return weight + len(self._values)
+
+    # The validators, byte for byte (RFC 9111 §4.3.1), and what else is asked of packed heads.
+
+    @property
+    def etag(self) -> bytes | None:
+        return self._last(b"etag")
+
+    @property
+    def last_modified(self) -> bytes | None:
+        return self._last(b"last-modified")
+
+    @property
+    def content_language(self) -> bytes | None:
+        return self._last(b"content-language")
+
+    def _last(self, name: bytes) -> bytes | None:
+        """Of several lines of a field that has one value, the last counts."""
+        if self._pattern is not None:
+            return self._pattern.last(self._values, name)
+        return _last(self.head, name)
+
+    def outdate(self, age: Seconds) -> None:
+        """Stale from this age on, and not usable before it is validated."""
+        self.outdated = True
+        self.lifetime = min(self.lifetime, age)
+        self.fresh_until = -inf
 
     def replaced(self, **changes: object) -> StoredResponse:
         """A new value that differs in these arguments of the constructor and shares the body; live, without memos."""
@@ -147,26 +222,27 @@ class StoredResponse:
 
         return StoredResponse(**{**arguments, **changes})
 
-    def _note_fields(self) -> None:
-        """What the policy asks of every stored response, found without the index of its fields, which costs more than
-        the head.
-        """
-        for name, value in self.head.fields.lines:
-            if len(name) not in _NOTED_LENGTHS:
-                continue
-            key = name.lower()
-            if key == b"etag":
-                self.etag = value
-            elif key == b"last-modified":
-                self.last_modified = value
-            elif key == b"content-language":
-                self.content_language = value
-            elif key == b"date":
-                date = parse_date(value, self.response_time)
-                self.date = self.response_time if date is None else date
+
+def _whole_second(moment: float) -> float:
+    """Not after the moment, by more than sums of times are rounded by; one object for many responses."""
+    return _second(floor(min(moment, _FOR_EVER) - _ROUNDING))
 
 
-_NOTED_LENGTHS = frozenset(map(len, (b"etag", b"last-modified", b"content-language", b"date")))
+_second = lru_cache(maxsize=8192)(float)
+_ROUNDING: Final = 1e-3
+_FOR_EVER: Final = 2.0**40
+
+
+def _last(head: ResponseHead, name: bytes) -> bytes | None:
+    """Without the index of the fields, which costs more than the head."""
+    length = len(name)
+    found = None
+    for known, value in head.fields.lines:
+        if len(known) == length and known.lower() == name:
+            found = value
+    return found
+
+
 _ARGUMENTS = (
     "key",
     "head",

@@ -141,9 +141,9 @@ def _of_304(head: ResponseHead, stored: StoredResponse) -> Fields:
 
 def _answer_range(request: RequestHead, stored: StoredResponse, head: ResponseHead, boundary: bytes) -> Answer:
     asked = parse_range(request.fields.get(b"range"))
-    if asked is None or (stored.length is None and stored.head.status == 200) or not _if_range_holds(request, stored):
+    if asked is None or (stored.length is None and stored.status == 200) or not _if_range_holds(request, stored):
         return _full(head)
-    if stored.head.status == 206:
+    if stored.status == 206:
         return _part_of_part(stored, head, asked)
     length = stored.length or 0
     if len(asked) > RANGES_MAX or length == 0:

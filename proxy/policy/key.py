@@ -218,4 +218,4 @@ def select(variants: Sequence[StoredResponse], request: RequestHead) -> StoredRe
 
 
 def _rank(stored: StoredResponse) -> tuple[bool, float, float]:
-    return stored.head.status != 206, stored.date, stored.received
+    return stored.status != 206, stored.date, stored.received

@@ -41,7 +41,7 @@ def plan_fill(stored: StoredResponse) -> Fill | None:
     one gap).
     """
     length, tag = stored.length, stored.etag
-    if stored.head.status != 206 or length is None or tag is None or not is_strong(tag):
+    if stored.status != 206 or length is None or tag is None or not is_strong(tag):
         return None
     first, end = stored.body.start, stored.body.start + stored.body.size
     if stored.body.state is not BodyState.COMPLETE or (first > 0 and end < length):
@@ -91,7 +91,7 @@ def remains(stored: StoredResponse, body: Body) -> StoredResponse | None:
     """What has come of a whole response that was cut short, as a part of it (RFC 9111 §3.3); None where it is of no
     use.
     """
-    if stored.head.status != 200 or stored.length is None or not body.size or not is_strong(stored.etag):
+    if stored.status != 200 or stored.length is None or not body.size or not is_strong(stored.etag):
         return None
     kept = Body(list(body.chunks), complete=True)
     return stored.replaced(head=_head(stored.head, kept, stored.length), body=kept)
@@ -122,7 +122,7 @@ def joinable(stored: StoredResponse, response: ResponseHead) -> ContentRange | N
     """The range that a 206 adds to a stored part; None where the two may not be joined."""
     part = parse_content_range(response.fields.get(b"content-range")) if response.status == 206 else None
     tag = response.fields.get(b"etag")
-    if part is None or stored.head.status != 206 or not is_strong(tag) or tag != stored.etag:
+    if part is None or stored.status != 206 or not is_strong(tag) or tag != stored.etag:
         return None
     first, end = stored.body.start, stored.body.start + stored.body.size
     touches = part.first <= end and first <= part.last + 1

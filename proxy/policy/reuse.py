@@ -152,15 +152,17 @@ def _judge(
         return Miss(Reason.URI_MISS)
     stored = variants[0] if len(variants) == 1 and variants[0].selecting == () else keys.select(variants, request)
     if stored is None:
-        tagged = tuple(one for one in variants if one.etag is not None and one.head.status != 206)
+        tagged = tuple(one for one in variants if one.etag is not None and one.status != 206)
         return Miss(Reason.VARY_MISS, tagged[:CANDIDATES_MAX])
-    if stored.head.status == 206 and not conditional.covers(stored, request):
+    if stored.status == 206 and not conditional.covers(stored, request):
         return Miss(Reason.PARTIAL, (stored,))
     control = stored.control
     if control.no_cache:
         return Revalidate(stored, Reason.RESPONSE_NO_CACHE)
     if stored.outdated:  # a soft purge: nothing but the origin's word makes it usable again
         return Revalidate(stored, Reason.STALE)
+    if asked is _UNASKED and now < stored.fresh_until:
+        return Fresh(stored)
     age = current_age(stored, now)
     if asked is _UNASKED:
         if stored.lifetime > age:

@@ -65,7 +65,7 @@ def _validatable(request: RequestHead, candidates: Iterable[StoredResponse]) -> 
         one
         for one in candidates
         if (one.etag is not None or (one.last_modified is not None and keys.matches(one, request)))
-        and (ranged or one.head.status != 206)
+        and (ranged or one.status != 206)
     )
 
 
@@ -78,7 +78,7 @@ def _foreign_tags(request: RequestHead, candidates: Iterable[StoredResponse]) ->
 def refresh_fields(stored: StoredResponse) -> Fields:
     """The fields of a refresh of our own: what Vary names, as the stored request had it, and our conditions."""
     lines = () if stored.request_fields is None else stored.request_fields.lines
-    if stored.head.status == 206:
+    if stored.status == 206:
         return Fields(lines)
     if stored.etag is not None:
         lines += ((b"If-None-Match", stored.etag),)
@@ -260,7 +260,7 @@ def decide_head(response: ResponseHead, stored: StoredResponse) -> HeadEffect:
     """Validators and length that the answer has must be those stored; 404 and 410 say that what is stored is gone."""
     if response.status in {404, 410}:
         return HeadEffect.OUTDATES
-    if response.status != 200 or stored.head.status != 200:
+    if response.status != 200 or stored.status != 200:
         return HeadEffect.NOTHING
     fields = response.fields
     known = (

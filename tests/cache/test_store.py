@@ -1,5 +1,6 @@
 """What is in the store is live and within the bound; what left is neither."""
 
+import gc
 import itertools
 import time
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.cache.store import Store
+from proxy.cache.store import FREEZE_AFTER, Store
 from proxy.http.message import Fields, ResponseHead
 from proxy.http.stored import Body, StoredResponse
 from proxy.policy.freshness import current_age, remaining
@@ -314,12 +315,14 @@ def test_the_bound_holds_and_gone_means_not_live_whatever_happens(script):
     store = Store(30_000, most_variants=3)
     told = []
     store.on_gone.append(told.append)
-    made = []
+    made, kept = [], []
     for what, key, which, size in script:
         match what:
             case "put":
                 stored = make(KEYS[key], bytes(size), selecting=SELECTING[which], tags=(b"tag-%d" % which,))
-                assert store.put(stored) == stored.live
+                if store.put(stored):
+                    kept.append(stored)
+                assert stored.live == (stored in kept)
                 made.append(stored)
             case "again" if made and made[key % len(made)].live:
                 store.put(made[key % len(made)])
@@ -350,8 +353,12 @@ def test_the_bound_holds_and_gone_means_not_live_whatever_happens(script):
         for key_ in KEYS:
             variants = store.peek(key_)
             assert len({stored.selecting for stored in variants}) == len(variants) <= 3
-        assert set(itertools.chain.from_iterable(store._tagged.values())) == set(inside)
-    assert all(stored in told for stored in made if not stored.live and stored.weight < 20_000 and stored.used)
+        tagged = (same if type(same) is set else {same} for same in store._tagged.values())
+        assert set(itertools.chain.from_iterable(tagged)) == set(inside)
+    assert all(stored in told for stored in kept if not stored.live)
+    store.release(store.reserved)
+    store.purge_all()
+    assert store.bytes == store.entries == store.keys == len(store._tagged) == 0
 
 
 @given(st.permutations(range(8)))
@@ -366,3 +373,34 @@ def test_two_orders_of_the_same_events_give_the_same_store(order):
         return {(stored.key, stored.selecting, stored.body.chunks[0]) for stored in store}, store.bytes
 
     assert after(order) == after(range(8))
+
+
+def test_what_is_stored_leaves_the_collectors_sight_and_is_freed_all_the_same():
+    store = Store(1 << 30)
+    frozen = gc.get_freeze_count()
+    try:
+        for number in range(FREEZE_AFTER):
+            store.settle_garbage()
+            assert gc.get_freeze_count() == frozen
+            store.put(make(b"%d" % number))
+        store.settle_garbage()
+        full = gc.get_freeze_count()
+        assert full >= frozen + 2 * FREEZE_AFTER
+        store.purge_all()
+        assert gc.get_freeze_count() <= full - 2 * FREEZE_AFTER
+    finally:
+        gc.unfreeze()
+
+
+def test_a_store_leaves_no_cycles_behind():
+    gc.collect()
+    gc.disable()
+    try:
+        store = Store(40_000, most_variants=3)
+        for number in range(500):
+            store.put(make(b"%d" % (number % 100), selecting=encoding(b"%d" % (number % 7)), tags=(b"t",)))
+            store.variants(b"%d" % number)
+        store.purge_tag(b"t")
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

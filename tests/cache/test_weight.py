@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from proxy.cache.weight import MOST_SHARED, KeptFields, SharedLines
-from proxy.http.message import Fields
+from proxy.cache.weight import MOST_SHARED, PER_RESPONSE, Shared, settle
+from proxy.http.message import Fields, ResponseHead
+from proxy.http.stored import Body
+from tests.cache.test_store import make
 
 # In a process of its own: what the test run holds and frees would blur the figure.
 MEASURE = """
@@ -36,45 +36,51 @@ def test_the_sum_of_weights_agrees_with_real_memory():
     assert 0.8 <= float(run.stdout) <= 1.2
 
 
-lines = st.lists(st.tuples(st.sampled_from([b"A", b"a", b"Bee", b"c"]), st.sampled_from([b"1", b"2"])), max_size=8)
+def test_what_is_settled_says_the_same_as_before():
+    shared = Shared()
+    stored = make(selecting=((b"accept", b"*/*"),), tags=(b"a", b"b"))
+    head, selecting = stored.head, stored.selecting
+    settle(stored, shared)
+    assert (stored.head, stored.selecting, stored.etag, stored.status) == (head, selecting, b'"0"', 200)
 
 
-@given(lines)
-def test_kept_fields_answer_as_fields_do(some):
-    fields, kept = Fields(tuple(some)), KeptFields(tuple(some))
-    assert kept == fields
-    assert list(kept.names()) == list(fields.names())
-    for name in (b"a", b"bee", b"c", b"absent"):
-        assert kept.get(name) == fields.get(name)
-        assert kept.all(name) == fields.all(name)
-        assert (name in kept) == (name in fields)
+def test_what_is_common_weighs_on_the_first_that_brings_it():
+    shared = Shared()
+    fields = Fields([(b"Accept", b"text/html")])
+    first, second = (make(real=number, selecting=((b"accept", b"text/html"),)) for number in (1, 2))
+    for stored in (first, second):
+        stored.request_fields = Fields(fields.lines)
+    heavy, light = settle(first, shared), settle(second, shared)
+    assert light < heavy - 1000
+    assert first.request_fields is second.request_fields
+    assert first.selecting is second.selecting
 
 
-@given(st.lists(lines, max_size=6))
-def test_shared_fields_are_equal_to_those_given(several):
-    shared = SharedLines()
-    for some in several:
-        fields = Fields(tuple(some))
-        assert shared.share(fields)[0] == fields
+def test_pieces_of_a_small_body_become_one_and_those_of_a_large_one_stay():
+    shared = Shared()
+    small, large = make(), make()
+    small.body = Body([b"x" * 10] * 100, complete=True)
+    large.body = Body([b"x" * 10_000] * 10, complete=True)
+    light, heavy = settle(small, shared), settle(large, shared)
+    assert small.body.chunks == [b"x" * 1000]
+    assert len(large.body.chunks) == 10
+    assert heavy - light > 90_000
 
 
-def test_a_line_weighs_on_the_first_that_brings_it():
-    shared = SharedLines()
-    first, heavy = shared.share(Fields([(b"Server", b"Apache")]))
-    second, light = shared.share(Fields([(bytes(bytearray(b"Server")), bytes(bytearray(b"Apache")))]))
-    assert light < heavy
-    assert first.lines[0] is second.lines[0]
+def test_a_head_that_cannot_be_packed_weighs_what_its_lines_do():
+    shared = Shared()
+    odd = make()
+    odd.head = ResponseHead(200, b"OK", Fields([(b"X", b"a\nb" * 100)]))
+    assert settle(odd, shared) > 300 + PER_RESPONSE
+    assert odd.head.fields.get(b"x") == b"a\nb" * 100
 
 
-def test_the_pool_of_shared_lines_is_bounded():
-    shared = SharedLines()
-    for number in range(3 * MOST_SHARED):
-        shared.share(Fields([(b"Name-%d" % number, b"%d" % number)]))
-    assert len(shared._lines) <= MOST_SHARED
-    assert len(shared._names) <= MOST_SHARED
-
-
-def test_long_lines_and_lines_of_one_response_are_not_kept_in_the_pool():
-    shared = SharedLines()
-    shared.share(Fields([(b"X-Long", bytes(10_000)), (b"ETag", b'"1"')]))
-    assert not shared._lines
+def test_pools_of_shared_values_are_bounded():
+    shared = Shared()
+    for number in range(MOST_SHARED + 10):
+        stored = make(selecting=((b"accept", b"%d" % number),))
+        stored.request_fields = Fields([(b"Accept", b"%d" % number)])
+        settle(stored, shared)
+    assert len(shared._selecting) <= MOST_SHARED
+    assert len(shared._fields) <= MOST_SHARED
+    assert len(shared._controls) <= MOST_SHARED
