@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from config import access, pair, patterns
+from config import access, caching, pair, patterns
 from config.faults import Path, Problem, quote, suggest
 from config.schema import Admin, Cache, Ha, Limits, NameList, Rule, Site
 from config.units import Listen, parse_address
@@ -240,6 +240,7 @@ def _check_rule(found: Findings, view: View, i: int, rule: Rule) -> None:
         found.fault(("rule", i, "match", "site"), f"no site has the name {quote(rule.match.site)}", hint)
     for idle in _without_effect(rule):
         found.warn(("rule", i, idle), f"`{idle}` has no effect here")
+    caching.check(found, i, rule, [site.preset for site in _sites_of(view, rule)])
     listens = [listen for site in _sites_of(view, rule) for listen in site.listen]
     _check_origins(found, ("rule", i), rule.upstream, listens)
     sites = _sites_of(view, rule)
@@ -256,10 +257,12 @@ def _check_rule(found: Findings, view: View, i: int, rule: Rule) -> None:
 
 
 def _without_effect(rule: Rule) -> list[str]:
+    """What is said of the cache where it has no say; what travels to origins is said all the same."""
+    defaults = Rule(name=rule.name)
+    said = [name for name in caching.OPTIONS if getattr(rule, name) != getattr(defaults, name)]
     if rule.redirect or rule.answer:
-        defaults = Rule(name=rule.name)
-        return [name for name in ("ttl", "cache", "cookies") if getattr(rule, name) != getattr(defaults, name)]
-    return ["ttl"] if rule.ttl is not None and not rule.cache else []
+        return said
+    return [name for name in said if name not in caching.TRAVELLING and name != "cache"] if not rule.cache else []
 
 
 def _sites_of(view: View, rule: Rule) -> list[Site]:
@@ -299,7 +302,7 @@ def _check_rule_order(found: Findings, view: View) -> None:
 
 
 def _effect(rule: Rule) -> tuple[object, ...]:
-    return (rule.ttl, rule.cache, rule.cookies, rule.upstream, rule.redirect, rule.answer)
+    return tuple(getattr(rule, name) for name in (*caching.OPTIONS, "upstream", "redirect", "answer"))
 
 
 def covers(outer: Match, inner: Match, only_site: str = "") -> bool:

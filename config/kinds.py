@@ -111,6 +111,17 @@ def _check_vip(text: str) -> None:
     parse_vip(text)
 
 
+def _check_final_status(text: str) -> None:
+    if not re.fullmatch(r"[2-5][0-9]{2}", text) or text in {"206", "304"}:
+        raise ValueError("a lifetime belongs to a final status from 200 to 599 that can be stored, such as 404")
+
+
+def _check_field_condition(text: str) -> None:
+    name, colon, value = text.partition(":")
+    if not _TOKEN.fullmatch(name) or (colon and not (value.strip() and _FIELD_VALUE.fullmatch(value))):
+        raise ValueError("a field is `Name`, or `Name: value`")
+
+
 def _check_error_status(text: str) -> None:
     if not re.fullmatch(r"[45][0-9]{2}", text):
         raise ValueError("an error page belongs to a status from 400 to 599")
@@ -130,6 +141,11 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "redirect target": _check_redirect_target,
     "log format": _check_log_format,
     "error status": _check_error_status,
+    "final status": _check_final_status,
+    "field": _check_field_condition,
+    "pattern": _matches(
+        re.compile(r"(?=[^*]*\*?[^*]*\Z)[\x21-\x7e]{1,256}"), "a name may hold one `*`, for any characters: `utm_*`"
+    ),
     "token": _matches(_TOKEN, "a name here is of letters, digits and ``!#$%&'*+-.^_`|~`` (an HTTP token)"),
     "method": _matches(re.compile(r"[A-Z][A-Z-]{0,31}"), "a method is written in capitals, such as `GET`"),
     "name": _matches(_NAME, "a name is of at most 64 letters, digits, `-`, `_`, `.`, `:`, `*`"),

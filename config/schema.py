@@ -177,6 +177,12 @@ class Site(Table, frozen=True, kw_only=True):
         Literal["store", "strip", "skip"],
         about("Other Set-Cookie in storable responses: replay it, leave it out, or do not store."),
     ] = "store"
+    targeted: Annotated[
+        tuple[str, ...],
+        about(
+            "Fields that replace Cache-Control and Expires here (RFC 9213); the first valid one counts.", kind="token"
+        ),
+    ] = ("Tandem-Cache-Control", "CDN-Cache-Control")
     surrogate: Annotated[
         bool, about("Hear Surrogate-Control, after the targeted fields, and leave it out towards clients.")
     ] = False
@@ -246,16 +252,93 @@ class Answer(Table, frozen=True, kw_only=True):
     type: Annotated[str, about("Content-Type.", kind="field value")] = "text/plain; charset=utf-8"
 
 
+class Query(Table, frozen=True, kw_only=True):
+    sort: Annotated[bool, about("Arguments by name, those of one name as they came; sent so, too.")] = False
+    drop: Annotated[
+        tuple[str, ...],
+        about(
+            "Arguments left out of the key and of what is sent; one `*` for any characters: `utm_*`.", kind="pattern"
+        ),
+    ] = ()
+    keep: Annotated[
+        tuple[str, ...], about("The only arguments that stay in the key and in what is sent.", kind="pattern")
+    ] = ()
+
+
+class Key(Table, frozen=True, kw_only=True):
+    header: Annotated[
+        tuple[str, ...], about("Request fields whose values tell responses apart, Vary or not.", kind="token")
+    ] = ()
+    cookie: Annotated[
+        tuple[str, ...],
+        about("Cookies whose values do; a request with no others is not taken for a personal one.", kind="token"),
+    ] = ()
+    device: Annotated[
+        bool, about("Tell `desktop`, `mobile`, `tablet`, `bot` apart; the origin is told by X-Device-Class.")
+    ] = False
+
+
+class Bypass(Table, frozen=True, kw_only=True):
+    cookie: Annotated[tuple[str, ...], about("Cookies one of which is there.", kind="pattern")] = ()
+    header: Annotated[
+        tuple[str, ...], about("Fields one of which is there, or has a value: `X-Preview`, `X-Debug: 1`.", kind="field")
+    ] = ()
+    query: Annotated[
+        tuple[str, ...],
+        about("Arguments one of which is there, or has a value: `preview`, `mode=edit`.", kind="pattern"),
+    ] = ()
+    clients: Annotated[tuple[Network, ...], about("Networks of the clients, by the address they connect from.")] = ()
+
+
 class Rule(Table, frozen=True, kw_only=True):
     name: Annotated[str, about("Name in explain, logs and faults.", kind="name")]
     match: Annotated[Match, about("What the rule applies to; the first rule that matches is the only one.")] = field(
         default_factory=Match
     )
-    ttl: Annotated[Duration | None, about("Freshness lifetime where the origin gives none.")] = None
     cache: Annotated[bool, about("Whether answers may be stored and reused at all.")] = True
+    bypass: Annotated[
+        Bypass | None, about("Requests that go past the cache as they came: neither answered from it nor stored.")
+    ] = None
+    ttl: Annotated[Duration | None, about("Freshness lifetime where the origin gives none.")] = None
+    status_ttl: Annotated[
+        dict[Annotated[str, about("Status.", kind="final status")], Duration],
+        about('The same by status, for errors too (negative caching): `{ 404 = "10s", 503 = "2s" }`.'),
+    ] = field(default_factory=dict)
+    min_ttl: Annotated[
+        Duration | None,
+        about(
+            "Least lifetime where the origin gives a shorter one and does not insist (no-cache, must-revalidate, …)."
+        ),
+    ] = None
+    max_ttl: Annotated[Duration | None, about("Greatest lifetime, whoever gives it.")] = None
+    grace: Annotated[
+        Duration,
+        about("Time past freshness in which what is stored answers while one fetch renews it, if the origin allows."),
+    ] = Duration(0.0)
+    stale_on_error: Annotated[Duration | None, about("The site's `stale_on_error`, for this rule.")] = None
+    refresh_ahead: Annotated[
+        Duration,
+        about("Time before the end of freshness in which a hit renews it in the background; 0: never."),
+    ] = Duration(0.0)
+    hit_for_miss: Annotated[
+        Duration, about("How long requests whose answer was not storable do not wait for one another.")
+    ] = Duration(120.0)
+    honour_request: Annotated[bool | None, about("The site's `honour_request`, for this rule.")] = None
+    ignore_reload: Annotated[
+        bool, about("A fresh `immutable` response answers the client's reload (no-cache, max-age=0) too.")
+    ] = False
     cookies: Annotated[
         Literal["obey", "ignore"], about("`ignore`: Cookie does not travel, Set-Cookie is left out.")
     ] = "obey"
+    drop_cookies: Annotated[
+        tuple[str, ...], about("Cookies that do not travel and do not count: `_ga*`, `_gid`.", kind="pattern")
+    ] = ()
+    keep_cookies: Annotated[tuple[str, ...], about("The only cookies that travel and count.", kind="pattern")] = ()
+    set_cookie: Annotated[
+        Literal["store", "strip", "skip"] | None, about("The site's `set_cookie`, for this rule.")
+    ] = None
+    query: Annotated[Query | None, about("One spelling for queries that mean the same.")] = None
+    key: Annotated[Key | None, about("What else tells responses apart, beside the URL and what Vary names.")] = None
     upstream: Annotated[tuple[Upstream, ...], about("Origins for these requests instead of the site's.")] = ()
     redirect: Annotated[Redirect | None, about("Answer with a redirect.")] = None
     answer: Annotated[Answer | None, about("Answer with a fixed text or file.")] = None

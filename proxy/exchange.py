@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from config.schema import Ejection, Health, Timeouts
+    from config.schema import Ejection, Health, Network, Timeouts
     from config.units import MonoTime, WallTime
     from proxy.errors import Failure
     from proxy.http.forwarding import Hop
@@ -191,6 +191,7 @@ class Route:
     rules: CacheRules
     session: str | None = None  # jvmRoute asked for by the request
     origin: Origin | None = None  # named by the request (forward, transparent), in place of a pool's
+    past_cache: tuple[Network, ...] = ()  # networks whose clients the rule lets past the cache
 
 
 @dataclass(frozen=True, slots=True)

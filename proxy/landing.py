@@ -15,9 +15,9 @@ from proxy.delivery import Relay
 from proxy.errors import Failure
 from proxy.exchange import Exchange, Outcome
 from proxy.http.stored import Body
-from proxy.policy import key, parts, reuse, storing, validation
+from proxy.policy import freshness, key, parts, reuse, storing, validation
 from proxy.policy.reasons import Reason
-from proxy.relaying import UNSHARED_TIME, address_of
+from proxy.relaying import address_of
 
 if TYPE_CHECKING:
     from config.units import MonoTime
@@ -60,7 +60,7 @@ class Landing:
         if head.status == 304 and flight.stale:
             self._validated(flight, checked, head)
             return
-        if head.status in storing.TROUBLE and self._serve_stale(
+        if head.status in freshness.TROUBLE and self._serve_stale(
             flight, Failure(errors.BAD_RESPONSE, f"status {head.status}")
         ):
             return
@@ -170,9 +170,10 @@ class Landing:
         self._spine.flights.over(flight)
         no_word = checked.head.status == 304 or why is Reason.NOT_STORED_REQUEST or _is_ranged(flight.pattern)
         if not no_word:  # of the origin's on what others will get
-            self._spine.flights.remember_unshareable(flight.key)
+            rules = flight.pattern.route.rules  # type: ignore[union-attr]  # a flight has both
+            self._spine.flights.remember_unshareable(flight.key, rules.hit_for_miss)
             if flight.leader is not None and flight.leader.plan is not None and flight.leader.plan.plain:
-                flight.leader.plan.unshared_until = self._now() + UNSHARED_TIME
+                flight.leader.plan.unshared_until = self._now() + rules.hit_for_miss
         waiters, flight.waiters = flight.waiters, []
         leader, flight.leader = flight.leader, None
         request, flight.request = flight.request, None

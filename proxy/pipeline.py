@@ -172,6 +172,8 @@ class Pipeline:
         match verdict:
             case reuse.Fresh(stored=stored):
                 x.outcome = Outcome.HIT
+                if route.rules.refresh_ahead and reuse.is_due(stored, self.now(), route.rules):
+                    self._refresh_soon(x, stored)
                 self.store.answered(stored)
                 self.answers.from_stored(x, stored)
             case reuse.StaleUsable(stored=stored, refresh=refresh):
@@ -284,16 +286,20 @@ class Pipeline:
         if not plan.may_purge or not plan.key:
             self.answers.fail(x, Failure(errors.FORBIDDEN, "PURGE from here"))
             return
-        count = self._purge_here(plan.key.partition(b"\n")[0], plan.key)
+        count = self._purge_here(plan)
         if self.purge_elsewhere is None:
             self._purged(x, count)
         else:
             x.producer = asking = Asking(self, x)
             self.spawn(self._purge_all(x, plan.key, count, self.purge_elsewhere, asking))
 
-    def _purge_here(self, bare: bytes, key: bytes) -> int:
-        """Under the key as asked for, and beside it under what trusted hops have told."""
-        found = {key, bare, *(bare + end for end in self.planner.beside)}
+    def _purge_here(self, plan: Plan) -> int:
+        """Under all keys that the URL has: as asked for, under what trusted hops have told, and with what rules add."""
+        bare = plan.key.partition(b"\n")[0]
+        if isinstance(plan.way, Route) and plan.way.rules.many_keys:
+            self.flights.outdate_where(lambda flight: flight.key.partition(b"\n")[0] == bare)
+            return self.store.purge_key(bare) + self.store.purge_prefix(bare + b"\n")
+        found = {plan.key, bare, *(bare + end for end in self.planner.beside)}
         for one in found:
             self.flights.outdate(one)
         return sum(map(self.store.purge_key, found))

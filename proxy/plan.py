@@ -45,6 +45,7 @@ class Plan:
     way: Route | FixedAnswer | Failure
     view: SiteView | None  # the site; None where no site has the name
     trusted: bool  # the client is a hop in front of the site
+    sent: CheckedRequest | None = None  # what travels; None: as it came
     public_scheme: bytes | None = None  # how the client reached a trusted hop, if that told
     key: bytes = b""  # of the cache; empty where the cache is not asked
     bypass: Reason | None = None  # why the cache is not asked
@@ -53,6 +54,7 @@ class Plan:
     asks_key: bool = False  # it wants to be told the cache's key, and
     tells_key: bool = False  # its client may be
     plain: bool = False  # GET, and nothing in it speaks to the cache
+    of_client: bool = False  # its rule looks at the client's address
     bound: bool = False  # it authenticates its connection to the origin, which then serves nobody else
     alone: bool = False  # its fetch may not be shared before it has come whole: a session id is in the target
     # Heads for plain forwards, made when first needed; by Host, None for the client's own.
@@ -66,4 +68,8 @@ class Plan:
     @property
     def keepable(self) -> bool:
         """It may be used for the next request of equal bytes: what depends on the one client is not in it."""
-        return isinstance(self.way, Route) and self.checked.head.method != b"PURGE" and not self.asks_key
+        return (
+            isinstance(self.way, Route)
+            and self.checked.head.method != b"PURGE"
+            and not (self.asks_key or self.of_client)
+        )

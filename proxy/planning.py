@@ -20,9 +20,10 @@ from proxy.http.forwarding import (
     told_beside,
     without_forgeable,
 )
+from proxy.http.message import RequestHead
 from proxy.modes.reverse import is_in
 from proxy.plan import Plan
-from proxy.policy import key, reuse, storing
+from proxy.policy import bypass, cookies, device, key, reuse, storing
 from proxy.policy.reasons import Reason
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 
     from proxy.exchange import Client, Origin
     from proxy.http.checks import CheckedRequest
-    from proxy.http.message import Line
+    from proxy.http.message import Fields, Line
     from proxy.modes.reverse import Reverse, SiteView
     from proxy.pipeline import Pipeline
+    from proxy.policy.rules import CacheRules
 
 
 SAYING = storing.UNUSUAL | {b"cache-control", b"pragma"}  # a request without these leaves all to the stored response
@@ -84,7 +86,7 @@ class Planner:
         except Failure as failure:
             plan.way = failure
         if isinstance(plan.way, Route) and view is not None:
-            self._plan_route(plan, plan.way, view)
+            self._plan_route(plan, plan.way, view, client)
         return plan
 
     @staticmethod
@@ -96,18 +98,19 @@ class Planner:
             return Failure(errors.BODY_TOO_LARGE, f"{checked.content_length} bytes announced, {view.max_body} allowed")
         return None
 
-    def _plan_route(self, plan: Plan, route: Route, view: SiteView) -> None:
+    def _plan_route(self, plan: Plan, route: Route, view: SiteView, client: Client) -> None:
+        passes = _passes_by_rule(plan, route, client)
+        if route.rules.tailors and not passes:
+            _tailor(plan, route.rules)
         checked, request = plan.checked, plan.request
-        if route.rules.ignore_cookies:
-            plan.request = request = readdress(request, request.fields.without((b"cookie",)))
         if checked.upgrade is not None and checked.upgrade in view.upgrade:
             plan.upgrade = checked.upgrade
             plan.bypass = Reason.UPGRADE
         elif checked.expect_continue:
             plan.bypass = Reason.EXPECT
         else:
-            bypass = reuse.before_lookup(request, checked.has_body, route.rules)
-            plan.bypass = bypass.reason if bypass is not None else None
+            outside = reuse.before_lookup(request, checked.has_body, route.rules)
+            plan.bypass = outside.reason if outside is not None else Reason.CONFIGURED_BYPASS if passes else None
         plan.key = key.primary_key(request, route.rules)
         if plan.trusted:
             self._widen_key(plan, told_beside(request))
@@ -150,9 +153,9 @@ class Planner:
             template = plan.templates.get(host) if plain else None
             if template is None:
                 options = self._options[view.name] if host is None else self._forward_options(view, host)
-                leave = drop | {b"cookie"} if x.route is not None and x.route.rules.ignore_cookies else drop
+                checked = plan.sent or plan.checked
                 template = forward_request(
-                    plan.checked, options, trusted=plan.trusted, replace=replace, drop=leave, method=method
+                    checked, options, trusted=plan.trusted, replace=replace, drop=drop, method=method
                 )
                 if plain:
                     plan.templates[host] = template
@@ -162,3 +165,32 @@ class Planner:
             return whole
 
         return head
+
+
+def _passes_by_rule(plan: Plan, route: Route, client: Client) -> bool:
+    """The rule leaves this request out of the cache. Seen as the client sent it."""
+    plan.of_client = bool(route.past_cache)
+    conditions = route.rules.bypass
+    return is_in(client.address, route.past_cache) or (
+        conditions is not None and bypass.asks_to_pass(plan.request, conditions)
+    )
+
+
+def _tailor(plan: Plan, rules: CacheRules) -> None:
+    """What the cache sees, and what is sent, less what the rule leaves out: what is keyed is what is sent."""
+    plan.request = readdress(plan.request, _fields_under(plan.request.fields, rules))
+    head = plan.checked.head
+    query = head.query
+    if rules.query is not None and query is not None and head.method in {b"GET", b"HEAD"}:
+        query = key.normal_query(query, rules.query)
+    fields = _fields_under(head.fields, rules)
+    sent = RequestHead(head.method, head.scheme, head.authority, head.path, query, head.version, fields)
+    plan.sent = plan.checked._replace(head=sent)
+
+
+def _fields_under(fields: Fields, rules: CacheRules) -> Fields:
+    fields = cookies.counting(fields, rules)
+    if rules.device:
+        told = (device.FIELD, device.device_class(fields.get(b"user-agent")))
+        fields = fields.without((device.FIELD.lower(),)).plus(told)
+    return fields

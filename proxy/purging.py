@@ -34,7 +34,7 @@ def apply_purge(store: Store, purge: bus.Purge, rules: Sequence[CacheRules], bes
     """How many stored responses went, or would go; raises BadPurgeError. `beside`: what keys may end in
     (planning.py).
     """
-    if purge.kind == "url" and not purge.dry_run and not any(rule.key_fields for rule in rules):
+    if purge.kind == "url" and not purge.dry_run and not any(rule.many_keys for rule in rules):
         found = [key + end for key in keys_of(purge.value, rules, beside) for end in (b"", *beside)]
         return sum(store.purge_key(key, soft=purge.soft) for key in found)
     if purge.kind == "tag":

@@ -20,7 +20,7 @@ from proxy.http.forwarding import via_line
 from proxy.http.message import SAFE
 from proxy.http.rewriting import rewrite_response
 from proxy.plan import Relayed
-from proxy.policy import conditional, key, reuse, storing, validation
+from proxy.policy import conditional, freshness, key, reuse, storing, validation
 from proxy.policy.cache_status import NAME, cache_status
 from proxy.policy.reasons import Reason
 from proxy.upstream.client import Request
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from proxy.pipeline import Pipeline
 
 
-UNSHARED_TIME = 120.0  # seconds for which equal requests are not made to wait for one another (Varnish's hit-for-miss)
 # Failures in which the origin had no word; the others are broken answers.
 UNREACHED = frozenset(
     {
@@ -196,7 +195,8 @@ class Relaying:
             return False
         x.detail = verdict.reason
         if x.plan is not None:
-            x.plan.unshared_until = now + UNSHARED_TIME
+            assert x.route is not None
+            x.plan.unshared_until = now + x.route.rules.hit_for_miss
         return True
 
     def judge(
@@ -231,7 +231,7 @@ class Relaying:
             for beside in (b"", *self._spine.planner.beside):
                 self._spine.flights.outdate(gone + beside)
                 self._spine.tally.invalidated += self._spine.store.purge_key(gone + beside)
-            if x.route.rules.key_fields:
+            if x.route.rules.many_keys:
                 prefix = gone + b"\n"
                 self._spine.flights.outdate_where(lambda flight, prefix=prefix: flight.key.startswith(prefix))  # type: ignore[misc]  # a default is no parameter
                 self._spine.tally.invalidated += self._spine.store.purge_prefix(prefix)
@@ -281,7 +281,7 @@ class Relaying:
 
     def _stands_in(self, x: Exchange, checked: CheckedResponse, request: Request | None, relay: Relay) -> bool:
         """The origin is in trouble, and what is stored answers in its place (RFC 9111 §4.3.3)."""
-        old = self.stand_in(x, relay.update) if checked.head.status in storing.TROUBLE else None
+        old = self.stand_in(x, relay.update) if checked.head.status in freshness.TROUBLE else None
         if old is None:
             return False
         relay.request = None

@@ -43,6 +43,19 @@ cookies = "ignore"
 ttl = "1h"
 
 [[rule]]
+name = "lists"
+match = { path = ["/list"] }
+query = { sort = true, drop = ["utm_*"] }
+drop_cookies = ["_ga*"]
+key = { device = true }
+bypass = { query = "preview" }
+
+[[rule]]
+name = "inside"
+match = { path = ["/inside"] }
+bypass = { clients = "10.0.0.0/8" }
+
+[[rule]]
 name = "live"
 match = { path = ["/live"] }
 cache = false
@@ -185,6 +198,36 @@ def test_a_hop_that_passes_on_its_clients_inventions_does_not_fill_the_cache():
 def test_cookies_that_a_rule_ignores_do_not_travel(planner):
     assert b"Cookie" not in sent(planner, b"Cookie: a=1", target=b"/static/a.css")
     assert b"Cookie: a=1\r\n" in sent(planner, b"Cookie: a=1", target=b"/page")
+
+
+def test_what_a_rule_leaves_out_is_neither_keyed_nor_sent(planner):
+    plan, _ = make_plan(planner, b"Cookie: _ga=1; a=1", target=b"/list?b=1&utm_x=2&a=3")
+    assert plan.key == b"http://shop.test/list?a=3&b=1\nx-device-class:desktop"
+    assert plan.request.fields.get(b"cookie") == b"a=1"
+    assert plan.request.query == b"b=1&utm_x=2&a=3"  # for the log
+    head = sent(planner, b"Cookie: _ga=1; a=1", b"X-Device-Class: bot", target=b"/list?b=1&utm_x=2&a=3")
+    assert head.startswith(b"GET /list?a=3&b=1 HTTP/1.1\r\n")
+    assert b"\r\nCookie: a=1\r\n" in head
+    assert head.count(b"X-Device-Class: desktop\r\n") == head.count(b"X-Device-Class") == 1
+
+
+def test_what_goes_past_the_cache_by_rule_travels_as_it_came(planner):
+    plan, _ = make_plan(planner, b"Cookie: _ga=1", target=b"/list?b&preview&a")
+    assert plan.bypass is Reason.CONFIGURED_BYPASS
+    head = sent(planner, b"Cookie: _ga=1", target=b"/list?b&preview&a")
+    assert head.startswith(b"GET /list?b&preview&a HTTP/1.1\r\n")
+    assert b"\r\nCookie: _ga=1\r\n" in head
+
+
+@pytest.mark.parametrize(
+    ("address", "bypass"), [("10.1.2.3", Reason.CONFIGURED_BYPASS), ("203.0.113.7", None), ("unix", None)]
+)
+def test_clients_that_go_past_the_cache_are_known_by_their_address_and_such_plans_are_not_kept(
+    planner, address, bypass
+):
+    plan, _ = make_plan(planner, target=b"/inside", address=address)
+    assert plan.bypass is bypass
+    assert not plan.keepable
 
 
 def test_host_is_the_clients_or_each_origins_own(planner):

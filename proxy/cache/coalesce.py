@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from cachetools import TTLCache
+from cachetools import TLRUCache
 
 from proxy import errors
 from proxy.errors import Failure
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 WINDOW = 256 * 2**10  # bytes ahead of the slowest reader, of a body that is not stored after all
 PURGES = 256  # remembered by their keys; a fetch during which there were more is taken for outdated
-UNSHAREABLE = 4096  # keys remembered as not worth waiting for, and
-UNSHAREABLE_TIME = 120.0  # seconds for how long (Varnish's hit-for-miss default)
+UNSHAREABLE = 4096  # keys remembered as not worth waiting for
 
 
 class Judge(Protocol):
@@ -63,7 +62,9 @@ class Flights:
         self._loose: set[Flight] = set()  # those that cannot, or not any more
         self.purges = 0  # how often something was outdated, and
         self._purged: deque[bytes | None] = deque(maxlen=PURGES)  # which keys the last times; None: by another mark
-        self._unshareable: TTLCache[bytes, bool] = TTLCache(UNSHAREABLE, UNSHAREABLE_TIME, timer=now)
+        self._unshareable: TLRUCache[bytes, float] = TLRUCache(
+            UNSHAREABLE, lambda _, seconds, at: at + seconds, timer=now
+        )
 
     def get(self, key: bytes) -> Flight | None:
         return self._flights.get(key)
@@ -119,8 +120,9 @@ class Flights:
     def is_unshareable(self, key: bytes) -> bool:
         return bool(self._unshareable) and key in self._unshareable
 
-    def remember_unshareable(self, key: bytes) -> None:
-        self._unshareable[key] = True
+    def remember_unshareable(self, key: bytes, seconds: float) -> None:
+        """Its requests are not made to wait for one another for so long (hit-for-miss)."""
+        self._unshareable[key] = seconds
 
     def forget_unshareable(self, key: bytes) -> None:
         if self._unshareable:

@@ -77,7 +77,6 @@ UNNAMEABLE = frozenset(
         b"age",
         b"cache-control",
         b"cache-status",
-        b"cdn-cache-control",
         b"date",
         b"etag",
         b"expect",
@@ -86,13 +85,13 @@ UNNAMEABLE = frozenset(
         b"last-modified",
         b"pragma",
         b"range",
-        b"tandem-cache-control",
         b"transfer-encoding",
         b"vary",
         b"via",
     }
 )
 UNNAMEABLE_PREFIXES = (b"content-", b"if-")
+TARGETED_SUFFIX = b"-cache-control"  # of fields for one kind of cache (RFC 9213 §2.1)
 
 # With `-` for `_` these would be read as the real field by servers that map both to one variable.
 _CONFUSABLE = (
@@ -158,7 +157,10 @@ def nameable(options: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(
         name
         for name in options
-        if name not in UNNAMEABLE and not name.startswith(UNNAMEABLE_PREFIXES) and not may_be_forged(name)
+        if name not in UNNAMEABLE
+        and not name.startswith(UNNAMEABLE_PREFIXES)
+        and not name.endswith(TARGETED_SUFFIX)
+        and not may_be_forged(name)
     )
 
 

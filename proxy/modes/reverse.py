@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from config.schema import Key, Query, Rule
 from config.units import parse_address
 from proxy import errors
 from proxy.errors import Failure
 from proxy.exchange import FixedAnswer, Origin, PoolSpec, Route
 from proxy.http.message import Fields, ResponseHead
-from proxy.policy.rules import CacheRules
+from proxy.policy import cookies, device
+from proxy.policy.rules import Bypassing, CacheRules, QueryRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from config.schema import Answer, Config, Network, Redirect, Rule, Site, Upstream, UpstreamTls
-    from config.units import Listen
+    from config.schema import Answer, Bypass, Config, Network, Redirect, Site, Upstream, UpstreamTls
+    from config.units import Duration, Listen
     from proxy.exchange import Client
     from proxy.http.message import RequestHead
 
@@ -32,6 +34,8 @@ LONGEST_HOST = (
     255  # octets of a name, RFC 1035 §2.3.4; longer ones match no wildcard, which bounds the walk over their labels
 )
 SURROGATE = frozenset({b"surrogate-control"})
+DEVICE = device.FIELD.lower()
+NO_RULE = Rule(name="-")  # what holds where none matches
 KNOWN_AUTHORITIES = 1024  # per listener
 
 _ESCAPED_UNRESERVED = re.compile(rb"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])")
@@ -349,13 +353,16 @@ class _Way:
 
     __slots__ = ("_by_session", "_cookies", "_plain")
 
-    def __init__(self, site: str, rule: str, pool: PoolSpec, rules: CacheRules) -> None:
+    def __init__(
+        self, site: str, rule: str, pool: PoolSpec, rules: CacheRules, past_cache: tuple[Network, ...] = ()
+    ) -> None:
         def route(session: str | None) -> Route:
-            return Route(site, rule, pool.name, rules, session)
+            return Route(site, rule, pool.name, rules, session, past_cache=past_cache)
 
         self._plain = route(None)
         self._by_session = {o.route.encode(): route(o.route) for o in pool.origins if o.route}
-        self._cookies = not rules.ignore_cookies  # a Cookie that does not travel leads nowhere
+        # A Cookie that never travels leads nowhere.
+        self._cookies = bool(rules.bypass or past_cache) or not cookies.is_dropped(b"JSESSIONID", rules)
 
     def answer(self, request: RequestHead) -> Route:
         """With the session of the cookie, else of the path: Tomcat looks at them in this order."""
@@ -437,11 +444,14 @@ def _target(
         return _Redirect(name, rule.name, rule.redirect)
     if rule.answer is not None:
         return _Fixed(name, rule.name, rule.answer, files)
-    return _way(name, rule.name, pool, _cache_rules(config, site, rule))
+    past_cache = rule.bypass.clients if rule.bypass is not None else ()
+    return _way(name, rule.name, pool, _cache_rules(config, site, rule), past_cache)
 
 
-def _way(site: str, rule: str, pool: PoolSpec | None, rules: CacheRules) -> _Way | _Nowhere:
-    return _Nowhere() if pool is None else _Way(site, rule, pool, rules)
+def _way(
+    site: str, rule: str, pool: PoolSpec | None, rules: CacheRules, past_cache: tuple[Network, ...] = ()
+) -> _Way | _Nowhere:
+    return _Nowhere() if pool is None else _Way(site, rule, pool, rules, past_cache)
 
 
 # ---- configuration into values -----------------------------------------------------------------
@@ -472,23 +482,66 @@ def _view(site: Site, name: str, files: Mapping[str, bytes]) -> SiteView:
 
 
 def _cache_rules(config: Config, site: Site, rule: Rule | None) -> CacheRules:
+    """What the site says, and what the rule says instead or beside it."""
+    own = rule if rule is not None else NO_RULE
+    keyed = own.key if own.key is not None else Key()
+    fields = {*_lowered(site.pass_fields), *_lowered(keyed.header), *((DEVICE,) if keyed.device else ())}
     return CacheRules(
-        enabled=config.cache.memory > 0 and (rule is None or rule.cache),
-        ttl=None if rule is None or rule.ttl is None else float(rule.ttl),
-        ignore_cookies=rule is not None and rule.cookies == "ignore",
-        set_cookie=site.set_cookie,
-        session_cookies=frozenset(name.encode() for name in site.session_cookies),
+        enabled=config.cache.memory > 0 and own.cache,
+        ttl=_seconds(own.ttl),
+        status_ttl=tuple(sorted((int(status), float(ttl)) for status, ttl in own.status_ttl.items())),
+        min_ttl=_seconds(own.min_ttl),
+        max_ttl=_seconds(own.max_ttl),
+        grace=float(own.grace),
+        refresh_ahead=float(own.refresh_ahead),
+        hit_for_miss=float(own.hit_for_miss),
+        ignore_cookies=own.cookies == "ignore",
+        drop_cookies=_bytes(own.drop_cookies),
+        keep_cookies=_bytes(own.keep_cookies),
+        set_cookie=site.set_cookie if own.set_cookie is None else own.set_cookie,
+        session_cookies=frozenset(_bytes(site.session_cookies)),
         session_arguments=frozenset(_lowered(site.session_arguments)),
         drop_session_from_key=site.preset == "tomcat",
-        key_fields=tuple(sorted(set(_lowered(site.pass_fields)))),
-        honour_request=site.honour_request,
+        key_fields=tuple(sorted(fields)),
+        key_cookies=tuple(sorted(set(_bytes(keyed.cookie)))),
+        device=keyed.device,
+        query=_query_rules(own.query),
+        bypass=_bypassing(own.bypass),
+        honour_request=site.honour_request if own.honour_request is None else own.honour_request,
+        ignore_reload=own.ignore_reload,
         trust_age=config.cache.trust_age,
-        stale_on_error=float(site.stale_on_error),
+        stale_on_error=float(site.stale_on_error if own.stale_on_error is None else own.stale_on_error),
         max_object=config.cache.max_object,
         partial=True,
+        targeted=tuple(_lowered(site.targeted)),
         surrogate=site.surrogate,
         hidden_fields=frozenset(_lowered(site.hide_fields)) | (SURROGATE if site.surrogate else frozenset()),
     )
+
+
+def _query_rules(query: Query | None) -> QueryRules | None:
+    if query is None or query == Query():
+        return None
+    return QueryRules(query.sort, _bytes(query.drop), _bytes(query.keep))
+
+
+def _bypassing(said: Bypass | None) -> Bypassing | None:
+    """The conditions that a request's head can meet; networks are looked at elsewhere."""
+    if said is None or not (said.cookie or said.header or said.query):
+        return None
+    fields = []
+    for text in said.header:
+        name, colon, value = text.partition(":")
+        fields.append((name.lower().encode(), value.strip().encode() if colon else None))
+    return Bypassing(_bytes(said.cookie), tuple(fields), _bytes(said.query))
+
+
+def _seconds(duration: Duration | None) -> float | None:
+    return None if duration is None else float(duration)
+
+
+def _bytes(texts: Iterable[str]) -> tuple[bytes, ...]:
+    return tuple(text.encode() for text in texts)
 
 
 def _lowered(names: Iterable[str]) -> list[bytes]:

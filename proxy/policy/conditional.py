@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy.http.fields import is_strong, opaque, parse_date, parse_etags, parse_range
+from proxy.http.forwarding import TARGETED_SUFFIX
 from proxy.http.message import Fields, ResponseHead
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ _OF_304 = frozenset(
         b"content-location",
         b"expires",
         b"vary",
-        b"cdn-cache-control",
-        b"tandem-cache-control",
     }
 )
 # Representation fields that a 206 to If-Range does not repeat (RFC 9110 §15.3.7).
@@ -133,7 +132,11 @@ def _of_304(head: ResponseHead, stored: StoredResponse) -> Fields:
     §15.4.5).
     """
     wanted = _OF_304 if stored.etag is not None else _OF_304 | {b"last-modified"}
-    return Fields(line for line in head.fields.lines if line[0].lower() in wanted)
+    return Fields(
+        line
+        for line in head.fields.lines
+        if (name := line[0].lower()) in wanted or name.endswith(TARGETED_SUFFIX)  # they are caching metadata too
+    )
 
 
 # ---- ranges ----------------------------------------------------------------------------------------------------------

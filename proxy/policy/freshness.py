@@ -34,6 +34,8 @@ CLOCK_TOLERANCE = 60.0  # seconds by which an origin's clock may differ before i
 HEURISTIC_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 410})
 # What a rule's lifetime covers: an error gets a lifetime of ours only by its own entry in `status_ttl`.
 RULE_STATUSES = HEURISTIC_STATUSES - {404, 410}
+# An origin that answers so is in trouble; what is stored may outlive it (RFC 9111 §4.3.3).
+TROUBLE = frozenset({500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,31 @@ NO_LIFETIME = Lifetime(Seconds(0.0), "none")
 def lifetime(
     govern: Governing, response: ResponseHead, response_time: WallTime, rules: CacheRules, *, personal: bool = False
 ) -> Lifetime:
-    """The first of s-maxage, max-age, Expires less Date, a rule's lifetime, a guess (RFC 9111 §4.2.1, §4.2.2).
+    """The first of s-maxage, max-age, Expires less Date, a rule's lifetime, a guess (RFC 9111 §4.2.1, §4.2.2); within
+    the bounds of the rule.
 
     `personal`: request or response carry cookies or credentials, which no lifetime by rule covers.
     """
+    span = _given(govern, response, response_time, rules, personal=personal)
+    if rules.min_ttl is None and rules.max_ttl is None:
+        return span
+    seconds = span.seconds
+    if rules.min_ttl is not None and not personal and _may_be_raised(govern, response.status, span):
+        seconds = max(seconds, Seconds(rules.min_ttl))
+    if rules.max_ttl is not None:
+        seconds = min(seconds, Seconds(rules.max_ttl))
+    return Lifetime(seconds, span.source)
+
+
+def _may_be_raised(govern: Governing, status: int, span: Lifetime) -> bool:
+    """The origin has said something, but not to shared caches in particular, nor that it insists (RFC 9111 §4.2.4)."""
+    insists = govern.targeted or govern.control.never_stale
+    return span.source != "none" and not insists and status in RULE_STATUSES
+
+
+def _given(
+    govern: Governing, response: ResponseHead, response_time: WallTime, rules: CacheRules, *, personal: bool
+) -> Lifetime:
     control, fields = govern.control, response.fields
     if control.s_maxage is not None:
         return Lifetime(Seconds(float(control.s_maxage)), "s-maxage")

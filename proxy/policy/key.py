@@ -2,8 +2,8 @@
 §4.1).
 
 Keys are readable: `scheme://authority/path?query`, normalised only where RFC 3986 says that two spellings are one
-resource. Fields
-that the configuration lets through to the origin follow behind a line feed, which occurs in no target.
+resource, or where a rule says so of a query. Fields that the configuration lets through to the origin, and fields and
+cookies that a rule names, follow behind line feeds, which occur in no target.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from proxy.http import fields as values
+from proxy.policy import cookies
+from proxy.policy.names import any_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from proxy.http.message import Fields, RequestHead
     from proxy.http.stored import StoredResponse
-    from proxy.policy.rules import CacheRules
+    from proxy.policy.rules import CacheRules, QueryRules
 
 Selecting = tuple[tuple[bytes, bytes | None], ...]
 
@@ -39,12 +41,17 @@ def primary_key(request: RequestHead, rules: CacheRules) -> bytes:
     path, query = request.path, request.query
     if rules.drop_session_from_key and (query or b";" in path):
         path, query = _without_session(path, query, rules.session_arguments)
+    if rules.query is not None and query is not None:
+        query = normal_query(query, rules.query)
     key = uri_key(request.scheme, request.authority, path, query)
-    if rules.key_fields:
-        for name in rules.key_fields:
-            value = request.fields.get(name)
-            if value is not None:
-                key += b"\n" + name + b":" + value
+    for name in rules.key_fields:
+        value = request.fields.get(name)
+        if value is not None:
+            key += b"\n" + name + b":" + value
+    for name in rules.key_cookies:
+        value = cookies.values(request.fields, name)
+        if value is not None:
+            key += b"\ncookie " + value  # a blank, for no field has one in its name
     return key
 
 
@@ -61,6 +68,29 @@ def uri_key(scheme: bytes, authority: bytes, path: bytes, query: bytes | None) -
 def _normal_triplet(match: re.Match[bytes]) -> bytes:
     code = int(match[1], 16)
     return bytes([code]) if code in _UNRESERVED else match[0].upper()
+
+
+def arguments(query: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(name, the whole as it stands) of each argument; escaped unreserved characters of the name in clear."""
+    for whole in query.split(b"&"):
+        name = whole.partition(b"=")[0]
+        yield (_TRIPLET.sub(_normal_triplet, name) if b"%" in name else name), whole
+
+
+def normal_query(query: bytes, rules: QueryRules) -> bytes | None:
+    """The query that is keyed and sent; None where no argument is left. Empty arguments go."""
+    kept = [
+        (name, whole)
+        for name, whole in arguments(query)
+        if whole and not any_matches(rules.drop, name) and (not rules.keep or any_matches(rules.keep, name))
+    ]
+    if rules.sort:
+        kept.sort(key=_name_of)  # stable: the order of equal names may mean something
+    return b"&".join([whole for _, whole in kept]) if kept else None
+
+
+def _name_of(argument: tuple[bytes, bytes]) -> bytes:
+    return argument[0]
 
 
 def digest(key: bytes) -> bytes:

@@ -14,6 +14,7 @@ class Reason(Enum):
 
     FRESH = ("fresh", None)
     STALE_WHILE_REVALIDATE = ("stale-while-revalidate", None)
+    GRACE = ("grace", None)  # a rule's
     STALE_ALLOWED = ("max-stale", None)
     STALE_ON_ERROR = ("stale-on-error", None)
     CONFIGURED_BYPASS = ("configured-bypass", "bypass")

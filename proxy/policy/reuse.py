@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from proxy.http.fields import CacheControl, parse_cache_control
 from proxy.policy import conditional
 from proxy.policy import key as keys
-from proxy.policy.freshness import current_age
+from proxy.policy.freshness import TROUBLE, current_age
 from proxy.policy.reasons import Reason
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _judge(
             return Revalidate(stored, against)
         if stored.lifetime > age:
             return Fresh(stored)
-    return _stale(stored, age - stored.lifetime, asked)
+    return _stale(stored, age - stored.lifetime, asked, rules)
 
 
 def _refused_by_request(stored: StoredResponse, age: float, asked: CacheControl, rules: CacheRules) -> Reason | None:
@@ -189,7 +189,13 @@ def _refused_by_request(stored: StoredResponse, age: float, asked: CacheControl,
     return None
 
 
-def _stale(stored: StoredResponse, staleness: float, asked: CacheControl) -> Verdict:
+def is_due(stored: StoredResponse, now: MonoTime, rules: CacheRules) -> bool:
+    """A hit so near to the end of freshness lets the response be renewed before; of a part nothing is renewed."""
+    left = stored.lifetime - current_age(stored, now)
+    return left < min(rules.refresh_ahead, stored.lifetime / 2) and stored.head.status != 206
+
+
+def _stale(stored: StoredResponse, staleness: float, asked: CacheControl, rules: CacheRules) -> Verdict:
     """Stale answers without any failure (RFC 9111 §4.2.4, RFC 5861 §3)."""
     control = stored.control
     if control.never_stale:
@@ -200,16 +206,19 @@ def _stale(stored: StoredResponse, staleness: float, asked: CacheControl) -> Ver
     # A client that names the age it takes, takes nothing stale (RFC 9111 §5.2.1.1).
     if window is not None and staleness < window and asked.max_age is None:
         return StaleUsable(stored, Reason.STALE_WHILE_REVALIDATE, refresh=True)
+    # An operator's allowance, where the origin has none of its own. What never was fresh has nothing to be prolonged.
+    if window is None and staleness < rules.grace and stored.lifetime > 0 and asked.max_age is None:
+        return StaleUsable(stored, Reason.GRACE, refresh=True)
     return Revalidate(stored, Reason.STALE)
 
 
 def may_serve_on_error(stored: StoredResponse, now: MonoTime, rules: CacheRules, request: RequestHead) -> bool:
-    """The origin failed, or answered with one of `storing.TROUBLE`: may the stored response answer (RFC 9111 §4.2.4,
+    """The origin failed, or answered with one of `freshness.TROUBLE`: may the stored response answer (RFC 9111 §4.2.4,
     RFC 5861 §4)?
     """
     control = stored.control
-    if control.no_cache:
-        return False
+    if control.no_cache or stored.head.status in TROUBLE:
+        return False  # an error is no answer in place of another
     staleness = current_age(stored, now) - stored.lifetime
     if staleness < 0:
         return True

@@ -23,9 +23,11 @@ from proxy.http.fields import (
 from proxy.http.forwarding import HOP_BY_HOP, nameable, parse_options
 from proxy.http.message import SAFE, Fields
 from proxy.http.stored import StoredResponse
+from proxy.policy import cookies
 from proxy.policy import key as keys
 from proxy.policy.freshness import (
     HEURISTIC_STATUSES,
+    TROUBLE,
     Governing,
     Lifetime,
     clock_is_slow,
@@ -33,6 +35,7 @@ from proxy.policy.freshness import (
     initial_age,
     lifetime,
 )
+from proxy.policy.names import any_matches
 from proxy.policy.reasons import Reason
 from proxy.policy.rules import CacheRules
 
@@ -54,8 +57,6 @@ UNDERSTOOD = frozenset(
     | {421, 422, 426}
     | set(range(500, 506))
 )
-# An origin that answers so is in trouble; what is stored may outlive it (RFC 9111 §4.3.3).
-TROUBLE = frozenset({500, 502, 503, 504})
 
 CONDITIONS = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"})
 UNUSUAL = CONDITIONS | {
@@ -122,7 +123,7 @@ def decide_store(
     if refusal is not None:
         return _refuse(refusal, request, response)
     fields = storable_fields(response.fields, govern.control, rules)
-    personal = _is_personal(request, fields, rules)
+    personal = is_personal(request.fields, fields, rules)
     span = lifetime(govern, response.with_fields(fields), response_time, rules, personal=personal)
     age = initial_age(response.fields, request_time, response_time, rules)
     names = _varying(response, variants)
@@ -274,7 +275,7 @@ def _refused_by_freshness(
         return Reason.NOT_STORED_PARTIAL
     if request.method == b"POST" and not span.explicit:
         return Reason.NOT_STORED_METHOD
-    if _is_error(status) and span.source != "rule" and not (span.explicit and _is_plain(request)):
+    if _is_error(status) and not (_is_plain(request) and (span.explicit or span.source == "rule")):
         return Reason.NOT_STORED_ERROR
     if span.source == "none" and not control.public and status not in HEURISTIC_STATUSES:
         return Reason.NOT_STORED_NOTHING_SAID
@@ -307,19 +308,19 @@ def _is_plain(request: RequestHead) -> bool:
     return size < PLAIN_HEAD_MAX and UNUSUAL.isdisjoint(request.fields.names())
 
 
-def _is_personal(request: RequestHead, fields: Fields, rules: CacheRules) -> bool:
-    cookie = b"cookie" in request.fields and not rules.ignore_cookies
-    return cookie or b"authorization" in request.fields or b"set-cookie" in fields
+def is_personal(asked: Fields, fields: Fields, rules: CacheRules) -> bool:
+    """Request or response carry cookies or credentials: no lifetime of ours is for these."""
+    return b"authorization" in asked or b"set-cookie" in fields or cookies.are_personal(asked, rules)
 
 
 def _refused_by_cookie(fields: Fields, span: Lifetime, rules: CacheRules) -> Reason | None:
     """Set-Cookie is replayed only with explicit freshness (RFC 9111 §7.3), and never one that is a session."""
     if not span.explicit or rules.set_cookie == "skip":
         return Reason.NOT_STORED_COOKIE
-    sessions = {name.lower() for name in rules.session_cookies}
+    sessions = tuple(sorted(name.lower() for name in rules.session_cookies))
     for value in fields.all(b"set-cookie"):
         name = value.partition(b"=")[0].strip(b" \t").lower()
-        if name.removeprefix(b"__host-").removeprefix(b"__secure-") in sessions:
+        if any_matches(sessions, name.removeprefix(b"__host-").removeprefix(b"__secure-")):
             return Reason.NOT_STORED_SESSION
     return None
 

@@ -178,7 +178,7 @@ def freshen(
     fields = storing.storable_fields(fields, govern.control, rules)
     head = stored.head.with_fields(fields)
     sent = request.fields if request is not None else stored.request_fields or Fields()
-    personal = b"set-cookie" in fields or b"authorization" in sent or (b"cookie" in sent and not rules.ignore_cookies)
+    personal = storing.is_personal(sent, fields, rules)
     span = lifetime(govern, head, response_time, rules, personal=personal)
     names = parse_vary(news.all(b"vary")) if b"vary" in news else _names(stored)
     same = names == _names(stored)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import errors
-from proxy.cache.coalesce import PURGES, UNSHAREABLE_TIME, WINDOW, Flight, Flights
+from proxy.cache.coalesce import PURGES, WINDOW, Flight, Flights
 from proxy.cache.store import Store
 from proxy.delivery import Delivery
 from proxy.errors import Failure
@@ -146,11 +146,11 @@ def test_a_refresh_of_ours_has_no_leader_and_is_stored_without_readers(air):
 
 
 def test_what_is_unshareable_is_known_for_a_while(air):
-    air.flights.remember_unshareable(KEY)
+    air.flights.remember_unshareable(KEY, 60.0)
     assert air.flights.is_unshareable(KEY)
-    air.time = UNSHAREABLE_TIME + 1
+    air.time = 61.0
     assert not air.flights.is_unshareable(KEY)
-    air.flights.remember_unshareable(KEY)
+    air.flights.remember_unshareable(KEY, 60.0)
     air.flights.forget_unshareable(KEY)
     assert not air.flights.is_unshareable(KEY)
 

@@ -55,6 +55,7 @@ class Ask:
     told: tuple[str, ...] = ()  # what the origin got: `Name: value` or `Name`
     untold: tuple[str, ...] = ()
     method_told: str = ""
+    target_told: str = ""  # behind the path of the case
     member: tuple[str, ...] = ()  # parts of our member of Cache-Status
     unmember: str = ""  # a parameter that it has not
     broken: bool = False  # the answer ends before it is whole

@@ -264,6 +264,14 @@ RULES: dict[str, str] = {
     "X1": "one member, appended last, hit or fwd",
     "X2": "the most precise of the tokens",
     "X3": "errors carry it too; key only on request from where it is allowed",
+    # ---- rules of the configuration ----------------------------------------------------------------------------------
+    "OL": "lifetimes by rule, where the origin gives none or not enough",
+    "OG": "grace: what is stored answers while one fetch renews it, unless the origin forbids",
+    "OA": "a hit near the end of freshness renews in the background",
+    "OQ": "one spelling for queries, in the key and in what is sent",
+    "OC": "cookies that do not travel do not count",
+    "OK": "fields, cookies and device classes in the key",
+    "OB": "requests that go past the cache, as they came",
     # ---- properties --------------------------------------------------------------------------------------------------
     "G-age": "age never falls",
     "G-fresh": "nothing is fresh past its lifetime",

@@ -182,6 +182,8 @@ class Play:
             raise Mismatch("the origin was asked without a condition")
         if step.method_told and received.method.decode() != step.method_told:
             raise Mismatch(f"the origin was asked by {received.method!r}")
+        if step.target_told and received.target.decode("latin-1") != self.path + step.target_told:
+            raise Mismatch(f"the origin was asked for {received.target!r}")
         for line in step.told:
             _expect(self.fill(line), received.get(_name(line)), "the origin got")
         for line in step.untold:

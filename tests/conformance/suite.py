@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.conformance.cases import conditions, directives, freshness, matching, methods, requests, stale, storing
+from tests.conformance.cases import (
+    conditions,
+    configured,
+    directives,
+    freshness,
+    matching,
+    methods,
+    requests,
+    stale,
+    storing,
+)
 from tests.kit.inproc import Clock, Stack
 from tests.kit.proxy import reverse
 
 if TYPE_CHECKING:
     from tests.conformance.runner import Stage
 
-MODULES = (directives, freshness, storing, matching, requests, stale, conditions, methods)
+MODULES = (directives, freshness, storing, matching, requests, stale, conditions, methods, configured)
 CASES = tuple(one for module in MODULES for one in module.CASES)
 
 # Cases that fail, and why.

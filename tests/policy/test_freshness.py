@@ -190,3 +190,30 @@ def test_expires_counts_from_the_responses_own_date(expires, own):
         "expires",
         max(0, expires - own),
     )
+
+
+# ---- bounds by rule --------------------------------------------------------------------------------------------------
+
+BOUNDS = CacheRules(min_ttl=10.0, max_ttl=60.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "more", "seconds"),
+    [
+        (["Cache-Control: max-age=1"], {}, 10),
+        ([f"Expires: {D(-9)}"], {}, 10),
+        (["Cache-Control: max-age=20"], {}, 20),
+        (["Cache-Control: max-age=600"], {}, 60),
+        (["Cache-Control: s-maxage=600"], {}, 60),
+        (["CDN-Cache-Control: max-age=600"], {}, 60),
+        (["CDN-Cache-Control: max-age=1"], {}, 1),
+        (["Cache-Control: s-maxage=1"], {}, 1),
+        (["Cache-Control: max-age=1, must-revalidate"], {}, 1),
+        (["Cache-Control: max-age=1, no-cache"], {}, 1),
+        (["Cache-Control: max-age=1"], {"personal": True}, 1),
+        (["Cache-Control: max-age=1"], {"status": 404}, 1),
+        ([], {}, 0),
+    ],
+)
+def test_a_rules_bounds_hold_but_for_what_the_origin_insists_on(fields, more, seconds):
+    assert lifetime(*fields, rules=BOUNDS, **more)[1] == seconds

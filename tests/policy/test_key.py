@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.policy import key
-from proxy.policy.rules import CacheRules
+from proxy.policy.rules import CacheRules, QueryRules
 from tests.policy.heads import RULES, TOMCAT, date, get, kept
 
 
@@ -186,3 +186,41 @@ def test_normalising_junk_is_stable(value):
     for name in (b"accept", b"foo"):
         once = key.normal_value(name, value)
         assert key.normal_value(name, once) == once
+
+
+# ---- what a rule says of keys ----------------------------------------------------------------------------------------
+
+CLEAN = QueryRules(sort=True, drop=(b"utm_*", b"fbclid"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "query", "normal"),
+    [
+        (CLEAN, b"b=2&a=1", b"a=1&b=2"),
+        (CLEAN, b"a=2&b&a=1", b"a=2&a=1&b"),
+        (CLEAN, b"utm_a=1&fbclid&x=%7E", b"x=%7E"),
+        (CLEAN, b"%75tm_a=1&x", b"x"),
+        (CLEAN, b"utm_a=1", None),
+        (CLEAN, b"", None),
+        (CLEAN, b"&&a&", b"a"),
+        (CLEAN, b"xutm_a=1&a=utm_b", b"a=utm_b&xutm_a=1"),
+        (QueryRules(keep=(b"id",)), b"x=1&id=2&id=1&ID=3", b"id=2&id=1"),
+    ],
+)
+def test_a_query_has_one_spelling_where_a_rule_says_so(rules, query, normal):
+    assert key.normal_query(query, rules) == normal
+
+
+@given(st.text("ab=&%6_1", max_size=30))
+def test_the_spelling_of_a_query_is_its_own_spelling(text):
+    once = key.normal_query(text.encode(), CLEAN)
+    assert once is None or key.normal_query(once, CLEAN) == once
+
+
+def test_a_rule_adds_fields_and_cookies_to_the_key():
+    rules = CacheRules(key_fields=(b"x-a",), key_cookies=(b"lang",))
+    assert keyed("/a", rules) == b"http://example.org/a"
+    told = get("X-A: 1", "Cookie: b=1; lang=de", target="/a")
+    assert key.primary_key(told, rules) == b"http://example.org/a\nx-a:1\ncookie lang=de"
+    both = get("Cookie: lang=de; lang=en", target="/a")
+    assert key.primary_key(both, rules) == b"http://example.org/a\ncookie lang=de;lang=en"

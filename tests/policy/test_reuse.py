@@ -285,15 +285,16 @@ DIRECTIVES = [
     st.integers(0, 300),
     st.floats(0, 500),
     st.sampled_from(["GET", "HEAD"]),
+    st.sampled_from([RULES, CacheRules(grace=30.0)]),
 )
-def test_no_verdict_goes_past_what_the_directives_allow(said, asked, arrived, now, method):
+def test_no_verdict_goes_past_what_the_directives_allow(said, asked, arrived, now, method, rules):
     head = ["Cache-Control: " + ", ".join([*said, "max-age=100"]), "ETag: x", f"Age: {arrived}"]
     if isinstance(decided(*head), NoStore):
         return
     one = kept(*head)
     request = get("Cache-Control: " + ", ".join(asked), method=method)
-    result = reuse.decide(request, [one], now, RULES)
-    again = reuse.decide(request, [one], now, RULES)
+    result = reuse.decide(request, [one], now, rules)
+    again = reuse.decide(request, [one], now, rules)
     assert result == again
     age = current_age(one, now)
     match result:
@@ -304,6 +305,11 @@ def test_no_verdict_goes_past_what_the_directives_allow(said, asked, arrived, no
         case StaleUsable(reason=Reason.STALE_WHILE_REVALIDATE):
             assert age < one.lifetime + 40
             assert not {"no-cache", "must-revalidate", "s-maxage=9"} & set(said)
+        case StaleUsable(reason=Reason.GRACE):
+            assert age < one.lifetime + rules.grace
+            assert not {"no-cache", "must-revalidate", "s-maxage=9"} & set(said)
+            assert "max-age=0" not in said + asked
+            assert "max-age=50" not in asked
         case StaleUsable():
             assert {"max-stale", "max-stale=30"} & set(asked)
             assert not {"no-cache", "must-revalidate", "s-maxage=9"} & set(said)
@@ -326,3 +332,46 @@ def test_junk_in_the_request_never_raises(fields):
     request = get(*(f"{name}: {value.encode('ascii', 'replace').decode()}" for name, value in fields))
     reuse.decide(request, [stored()], 5.0, RULES)
     reuse.may_serve_on_error(stored(), 99.0, RULES, request)
+
+
+# ---- a rule's allowances ---------------------------------------------------------------------------------------------
+
+GRACE = CacheRules(grace=30.0)
+
+
+@pytest.mark.rfc("9111", "4.2.4")
+def test_grace_answers_while_one_fetch_renews_and_for_no_longer():
+    one = stored()
+    assert verdict(one, now=60.0, rules=GRACE) == StaleUsable(one, Reason.GRACE, refresh=True)
+    assert verdict(one, now=89.0, rules=GRACE).reason is Reason.GRACE
+    assert verdict(one, now=90.0, rules=GRACE) == Revalidate(one, Reason.STALE)
+    assert verdict(one, "Cache-Control: max-age=600", now=61.0, rules=GRACE) == Revalidate(one, Reason.STALE)
+    assert verdict(one, "Cache-Control: only-if-cached", now=61.0, rules=GRACE) == StaleUsable(
+        one, Reason.GRACE, refresh=False
+    )
+
+
+@pytest.mark.rfc("9111", "4.2.4")
+@pytest.mark.parametrize(
+    "control",
+    ["must-revalidate", "proxy-revalidate", "s-maxage=60", "no-cache", "stale-while-revalidate=0", "max-age=0"],
+)
+def test_grace_is_no_more_than_an_allowance_where_the_origin_says_nothing(control):
+    one = stored(f"max-age=60, {control}")
+    assert isinstance(verdict(one, now=61.0, rules=GRACE), Revalidate)
+
+
+def test_a_hit_is_worth_a_renewal_near_the_end_of_freshness_alone():
+    ahead = CacheRules(refresh_ahead=10.0)
+    one = stored("max-age=60")
+    assert not reuse.is_due(one, 49.0, ahead)
+    assert reuse.is_due(one, 51.0, ahead)
+    assert not reuse.is_due(one, 59.0, RULES)
+    short = stored("max-age=8")
+    assert not reuse.is_due(short, 3.0, ahead)
+    assert reuse.is_due(short, 5.0, ahead)
+
+
+def test_a_stored_error_is_no_answer_in_place_of_another():
+    assert reuse.may_serve_on_error(stored("max-age=60"), 100.0, RULES, get())
+    assert not reuse.may_serve_on_error(stored("max-age=60", status=503), 100.0, RULES, get())
