@@ -403,6 +403,12 @@ class Limits(Table, frozen=True, kw_only=True):
     pool_idle: Annotated[Duration, about("Idle upstream connection kept; below Tomcat's 20 s.", positive=True)] = (
         Duration(15.0)
     )
+    tunnel_idle: Annotated[
+        Duration, about("Tunnel in which nothing moves; over it both sides are closed.", positive=True)
+    ] = Duration(600.0)
+    tunnels: Annotated[
+        int, about("Tunnels per user, or per client address without users; 0: no bound.", ge=0, le=1_000_000)
+    ] = 100
     per_client: Annotated[
         int, about("Connections per client address; trusted hops are exempt; 0: no bound.", ge=0, le=1_000_000)
     ] = 1000

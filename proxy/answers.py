@@ -181,9 +181,14 @@ class Answers:
     # ---- our own -----------------------------------------------------------------------------------------------------
 
     def fixed(self, x: Exchange, way: FixedAnswer) -> None:
-        """What a rule answers itself."""
-        x.outcome = Outcome.ANSWER
+        """What a rule answers itself. To CONNECT a 2xx would be a tunnel (RFC 9110 §9.3.6)."""
         x.site, x.rule = way.site, way.rule
+        if x.request.method == b"CONNECT":
+            if way.head.status < 300:
+                self.fail(x, Failure(errors.FORBIDDEN, "a rule answers in place of a tunnel"))
+                return
+            x.writer.last()
+        x.outcome = Outcome.ANSWER
         now = self._now()
         lines = (*way.head.fields.lines, (b"Date", format_date(self._spine.wall(now))))
         self.own(
@@ -210,7 +215,7 @@ class Answers:
             self.close_books(x)
             x.writer.reset()
             return
-        if kind.close:
+        if kind.close or x.request.method == b"CONNECT":  # bytes for a tunnel may follow (RFC 9112 §9.6)
             x.writer.last()
         view = x.plan.view if x.plan is not None else None
         pages = view.error_pages if view is not None else None

@@ -65,6 +65,8 @@ NOT_FOUND = _row("not-found", 404, "destination_not_found", Source.PROXY)
 NOT_IN_CACHE = _row("not-in-cache", 504, "http_request_denied", Source.PROXY)  # only-if-cached, RFC 9111 §5.2.1.7
 LOOP = _row("loop", 508, "proxy_loop_detected", Source.PROXY)
 TOO_MANY = _row("too-many-connections", 503, "connection_limit_reached", Source.PROXY, close=True)
+STOPPING = _row("stopping", 503, "proxy_internal_response", Source.PROXY, close=True)
+TUNNEL_IDLE = _row("tunnel-idle", 504, "connection_read_timeout", Source.PROXY, close=True)  # never sent: logged only
 INTERNAL = _row("internal", 500, "proxy_internal_error", Source.PROXY, close=True)
 
 # What an origin did or failed to do.

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from config.schema import Timeouts
+
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
-    from config.schema import Ejection, Health, Network, Timeouts
+    from config.schema import Ejection, Health, Network
     from config.units import MonoTime, WallTime
     from proxy.errors import Failure
     from proxy.http.forwarding import Hop
@@ -85,6 +88,12 @@ class BodyReader(Protocol):
         """Nobody reads any more; what still comes is dropped."""
 
 
+class TunnelOver(Protocol):
+    """Told at a tunnel's end, once: bytes that went to the origin, to the client, and why where we ended it."""
+
+    def __call__(self, received: int, sent: int, failure: Failure | None, /) -> None: ...
+
+
 class ResponseWriter(Protocol):
     """Where the answer goes. Order of calls: interim*, then start, data*, end; reset at any time instead of what is
     left.
@@ -109,6 +118,11 @@ class ResponseWriter(Protocol):
 
     def upgrade(self, head: ResponseHead) -> BodyReader:
         """A 101: from now on data, end and the reader carry raw bytes."""
+
+    def tunnel(self, head: ResponseHead, origin: socket.socket, idle: float, over: TunnelOver) -> None:
+        """A 2xx to CONNECT, which has no framing (RFC 9110 §9.3.6): from now on bytes flow between the client and this
+        socket, which is the writer's. `over` is told at the end, once.
+        """
 
     @property
     def congested(self) -> bool:
@@ -211,6 +225,7 @@ class Tunnel:
     site: str
     rule: str
     origin: Origin
+    timeouts: Timeouts = field(default_factory=Timeouts)  # of these `connect`
 
 
 class Exchange:

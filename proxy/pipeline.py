@@ -4,8 +4,8 @@ books.
 Every step either hands the exchange to the next one or leaves it with a producer that will (a flight, a relay, a
 delivery); no step waits, so there is no task per exchange. The rooms off this corridor: planning.py (before any
 response), answers.py (towards the client, and the books), relaying.py (past the store), landing.py (what a shared
-fetch brings). Decisions are asked of policy/, modes/ and upstream/pool.py. Every path, errors too, ends in
-`answers.close_books`, once.
+fetch brings), tunnelling.py (CONNECT). Decisions are asked of policy/, modes/ and upstream/pool.py. Every path, errors
+too, ends in `answers.close_books`, once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from proxy.answers import Answers
 from proxy.cache.coalesce import Flight, Flights, Waiting
 from proxy.delivery import Relay
 from proxy.errors import Failure
-from proxy.exchange import Exchange, FixedAnswer, Outcome, Route
+from proxy.exchange import Exchange, FixedAnswer, Outcome, Route, Tunnel
 from proxy.http.fields import format_date
 from proxy.http.message import Fields, RequestHead, ResponseHead
 from proxy.landing import Landing
@@ -26,6 +26,7 @@ from proxy.planning import SAYING, Planner
 from proxy.policy import parts, reuse, storing, validation
 from proxy.policy.reasons import Reason
 from proxy.relaying import Relaying
+from proxy.tunnelling import Tunnelling
 from proxy.upstream.client import Request
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Pipeline:
         self.answers = Answers(self)
         self.relaying = Relaying(self)
         self.landing = Landing(self)
+        self.tunnelling = Tunnelling(self)
         self.plan = self.planner.plan
         self.refuse_unread = self.answers.refuse_unread
 
@@ -126,6 +128,8 @@ class Pipeline:
                     self._lookup(x)
             elif isinstance(way, FixedAnswer):
                 self.answers.fixed(x, way)
+            elif isinstance(way, Tunnel):
+                self.tunnelling.open(x, way)
             else:
                 self.answers.fail(x, way)
         except Exception as problem:  # noqa: BLE001 - the end of the spine: a fault of ours must not cost the others

@@ -313,6 +313,7 @@ class Worker:
         if self._ticker is not None:
             self._ticker.cancel()
         await self._upstreams.close()
+        self._front.pump.close()
         self._drive.stop()
         await self._resolver.close()
         for task in list(self._tasks):

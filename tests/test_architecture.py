@@ -37,7 +37,7 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.channel", "proxy.link", "proxy.region", "proxy.runtime", "proxy.sockets"),
     ("proxy.cache", "proxy.modes", "proxy.observe", "proxy.upstream"),
     ("proxy.answers", "proxy.planning"),
-    ("proxy.relaying",),
+    ("proxy.relaying", "proxy.tunnelling"),
     ("proxy.landing",),
     ("proxy.pipeline",),
     ("proxy.server",),

@@ -8,6 +8,7 @@ from proxy.errors import Failure, Retry, Source
 # RFC 9209 §2.3: the proxy error types that a row may name.
 TYPES = {
     "connection_limit_reached",
+    "connection_read_timeout",
     "connection_refused",
     "connection_terminated",
     "connection_timeout",

@@ -141,7 +141,9 @@ def entry(x: Exchange, mask: Callable[[bytes], bytes]) -> Entry:
 
 # ---- squid's words ---------------------------------------------------------------------------------------------------
 
-_TIMEOUTS = frozenset((errors.CONNECT_TIMEOUT, errors.FIRST_BYTE_TIMEOUT, errors.RESPONSE_IDLE, errors.WHOLE_TIMEOUT))
+_TIMEOUTS = frozenset(
+    (errors.CONNECT_TIMEOUT, errors.FIRST_BYTE_TIMEOUT, errors.RESPONSE_IDLE, errors.WHOLE_TIMEOUT, errors.TUNNEL_IDLE)
+)
 _REFRESHED = frozenset((Reason.STALE, Reason.RESPONSE_NO_CACHE))
 _CLIENT_REFRESH = frozenset((Reason.REQUEST_NO_CACHE, Reason.REQUEST_MAX_AGE, Reason.REQUEST_MIN_FRESH))
 

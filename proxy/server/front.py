@@ -19,6 +19,7 @@ from proxy.cache.memo import Memo
 from proxy.http.checks import check_request
 from proxy.modes.reverse import is_in
 from proxy.server.hoard import FREE, Hoard
+from proxy.server.tunnel import Pump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -118,6 +119,7 @@ class Front:
         self.empty = asyncio.Event()  # draining, and nobody is connected any more
         self.connections: dict[ClientConnection, None] = {}  # the oldest first
         self.hoard = Hoard(store, loop)
+        self.pump = Pump(loop, wheel, loop.time, self.hoard.weigh)
         self._turned_away = 0
         self._accepted = 0
         self.limits: Limits

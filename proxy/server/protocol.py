@@ -13,6 +13,7 @@ closes (RFC 9112 §9.6); `_quick` is True only while nothing is buffered, in fli
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import struct
@@ -28,16 +29,18 @@ from proxy.http.serialise import response_bytes
 from proxy.outbox import Sender
 from proxy.server.body import RawBody, RequestBody
 from proxy.server.hoard import LIGHT
+from proxy.server.transports import TransportTunnel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.cache.memo import Memo
-    from proxy.exchange import BodyReader
+    from proxy.exchange import BodyReader, TunnelOver
     from proxy.http.checks import CheckedRequest
     from proxy.http.message import Line, ResponseHead
     from proxy.plan import Plan
     from proxy.server.front import Door, Front
+    from proxy.server.tunnel import LiveTunnel
 
 HEAD_END = b"\r\n\r\n"
 BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -68,10 +71,12 @@ class ClientConnection(Sender, asyncio.Protocol):
         "_exchange",
         "_front",
         "_gone",
+        "_handing",
         "_head_only",
         "_keep",
         "_later",
         "_lingered",
+        "_live",
         "_measured",
         "_memo",
         "_owes",
@@ -117,6 +122,8 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._head_only = False
         self._until_close = False
         self._upgraded = False
+        self._handing: tuple[socket.socket, float, TunnelOver] | None = None  # a tunnel that waits for what is unsent
+        self._live: LiveTunnel | TransportTunnel | None = None  # has taken the transport's place
         self._closing = False
         self._gone = False
         self._congested = False
@@ -151,6 +158,9 @@ class ClientConnection(Sender, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = self._closing = True
         self._quick = False
+        if self._handing is not None:
+            self._handing[0].close()
+            self._handing = None
         front = self._front
         front.closed(self)
         front.wheel.forget(self)
@@ -564,6 +574,9 @@ class ClientConnection(Sender, asyncio.Protocol):
 
     def reset(self) -> None:
         self._keep = False
+        if self._live is not None:
+            self._live.end(None, reset=True)
+            return
         self._exchange = self._body = None
         if self._gone:
             return
@@ -589,6 +602,77 @@ class ClientConnection(Sender, asyncio.Protocol):
         self.limit = inf
         self._resume_reading()
         return body
+
+    def tunnel(self, head: ResponseHead, origin: socket.socket, idle: float, over: TunnelOver) -> None:
+        """The descriptor goes to the pump, and this connection stays as what is counted, limited and drained. What is
+        still to be written of earlier answers goes first.
+        """
+        assert self._exchange is not None
+        said = response_bytes(head.status, head.reason, head.fields.lines)
+        self._started = self._upgraded = True
+        self._keep = False
+        self._pause_reading()
+        self.flush()
+        wire = self._wire
+        if wire.get_extra_info("sslcontext") is not None:
+            self._hand_over_tls(origin, idle, over, said)
+        elif not wire.get_write_buffer_size():
+            self._hand_over(origin, idle, over, said)
+        else:
+            self._handing = (origin, idle, over)
+            wire.set_write_buffer_limits(0)
+            wire.write(said)  # more is waiting than nothing: `resume_writing` tells when all is out
+            if not wire.get_write_buffer_size():
+                self._hand_over_now()
+
+    def _hand_over_now(self) -> None:
+        handing, self._handing = self._handing, None
+        if handing is None:
+            return
+        origin, idle, over = handing
+        try:
+            self._hand_over(origin, idle, over, b"")
+        except OSError:  # no descriptor left, and its client has been told that it has a tunnel
+            origin.close()
+            self._wire.abort()
+
+    def _hand_over(self, origin: socket.socket, idle: float, over: TunnelOver, said: bytes) -> None:
+        wire = self._wire
+        raw: Any = wire.get_extra_info("socket")
+        client = socket.socket(raw.family, raw.type, raw.proto, os.dup(raw.fileno()))
+        early = self._leave_http()
+        self._live = self._front.pump.start(
+            client, origin, self._ended_by(over), idle=idle, early=early, said=said, holder=self
+        )
+        wire.set_protocol(asyncio.Protocol())  # what ends now is the transport, not the connection
+        wire.abort()
+
+    def _hand_over_tls(self, origin: socket.socket, idle: float, over: TunnelOver, said: bytes) -> None:
+        front = self._front
+        early = self._leave_http()
+        self._live = live = TransportTunnel(self._wire, self._ended_by(over), idle, front.now, front.wheel)
+        front.pipeline.spawn(live.start(front.loop, origin, early, said))
+
+    def _leave_http(self) -> bytes:
+        """What the client has sent behind its request; from here on this connection is watched by others."""
+        early = bytes(self._buffer)
+        self._buffer = bytearray()
+        self.transport = None
+        self._front.wheel.forget(self)
+        return early
+
+    def _ended_by(self, over: TunnelOver) -> TunnelOver:
+        def ended(received: int, sent: int, failure: Failure | None) -> None:
+            over(received, sent, failure)
+            self._tunnel_over()
+
+        return ended
+
+    def _tunnel_over(self) -> None:
+        self._gone = self._closing = True
+        self._live = self._exchange = None
+        self._front.closed(self)
+        self._front.hoard.forget(self)
 
     def _over(self) -> None:
         """The answer is written; what comes next is another request, or the end."""
@@ -689,6 +773,8 @@ class ClientConnection(Sender, asyncio.Protocol):
         """Bytes that came from this client and wait, or wait for it."""
         if self._gone:  # whoever took its body may still speak of it
             return 0
+        if self._live is not None:
+            return self._live.holding
         size = len(self._buffer) + len(self._later or b"")
         if self._body is not None:
             size += self._body.holding
@@ -699,14 +785,18 @@ class ClientConnection(Sender, asyncio.Protocol):
         if self._gone:
             return
         self._front.turned_away()
-        if self._exchange is None and not self._closing:
+        if self._live is not None:
+            self._live.end(Failure(errors.TOO_MANY, "too much is held for clients"), reset=True)
+        elif self._exchange is None and not self._closing:
             self._refuse(Failure(errors.TOO_MANY, "too much is held for clients"))
         else:
             self._wire.abort()
 
     def cut(self) -> None:
         """At once, whatever is in flight."""
-        if not self._gone:
+        if self._live is not None:
+            self._live.end(Failure(errors.STOPPING), reset=True)
+        elif not self._gone:
             self._wire.abort()
 
     @property
@@ -730,6 +820,9 @@ class ClientConnection(Sender, asyncio.Protocol):
     def resume_writing(self) -> None:
         self._congested = self._owes = False
         self.limit = inf
+        if self._handing is not None:
+            self._hand_over_now()
+            return
         x = self._exchange
         if x is None:
             if self._closing:

@@ -245,7 +245,7 @@ class Stack:
             spawn=self._spawn,
         )
         self.front = Front(loop, self.pipeline, self.store, self.observer, self.wheel, outbox, offset)
-        self.front.now = now
+        self.front.now = self.front.pump.now = now
         mode = Reverse(config, {})
         self.pipeline.configure(mode, {name: Pool(spec, None) for name, spec in mode.pools.items()})
         self.front.configure(
@@ -300,6 +300,7 @@ class Stack:
         for connection in list(self.front.connections):
             connection.cut()
         await self.upstreams.close()
+        self.front.pump.close()
         if self._drive is not None:
             self._drive.stop()
         for task in list(self._tasks):

@@ -127,6 +127,16 @@ class Connection:
         self.buffer = bytearray()
         self.ended: End | None = None
 
+    @classmethod
+    def of(cls, sock: socket.socket) -> Self:
+        """A connection over a socket that is connected already."""
+        connection = cls.__new__(cls)
+        sock.settimeout(TIMEOUT)
+        connection.sock = sock
+        connection.buffer = bytearray()
+        connection.ended = None
+        return connection
+
     @staticmethod
     def _connect(
         address: tuple[str, int] | str, timeout: float, source: str | None, receive_buffer: int
