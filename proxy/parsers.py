@@ -8,7 +8,8 @@ tests/test_parsers.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp._http_parser as _c  # the compiled module: ImportError without it
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,8 +19,10 @@ from proxy.http.checks import classify_parse_error, classify_response_error
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from config.schema import Limits
+    from proxy.http.message import Line
 
 # Response parsers read this once, when they are made: without it they take bare LF, obs-fold, control bytes and blanks
 # before the colon (RFC 9112 §2.2, §5.1, §5.2).
@@ -82,8 +85,38 @@ def parse_request_head(parser: Any, raw_head: bytes, limits: Limits) -> tuple[An
     return messages[0]  # type: ignore[no-any-return]  # the C module has no types
 
 
-def parse_response_head(parser: Any, raw_head: bytes) -> Any:
-    """The one message that `raw_head` is, given a fresh parser of `make_response_head_parser`; raises Failure."""
+# The strict parser takes one line of these. Real servers repeat them; that frames nothing, and both lines travel.
+_REPEATABLE = re.compile(
+    rb"(?<=\r\n)(?:content-location|content-type|etag|host|max-forwards|server|user-agent)(?=:)", re.IGNORECASE
+)
+
+
+class ResponseLines(NamedTuple):
+    """A parsed response head, as far as `http/checks.py` reads it."""
+
+    code: int
+    raw_headers: tuple[Line, ...]
+
+
+def parse_response_head(make: Callable[[], Any], raw_head: bytes) -> Any:
+    """The one message that `raw_head` is; `make` gives a fresh parser of `make_response_head_parser`. Raises
+    Failure.
+    """
+    try:
+        return _parse_response_head(make(), raw_head)
+    except Failure:
+        if _REPEATABLE.search(raw_head) is None:
+            raise
+    masked = _REPEATABLE.sub(lambda found: b"~" + found[0][1:], raw_head)
+    message = _parse_response_head(make(), masked)
+    names = [line.partition(b":")[0] for line in raw_head.split(b"\r\n")[1:-2]]
+    if len(names) != len(message.raw_headers):
+        raise Failure(BAD_RESPONSE, "lines before or within the head that are no fields")
+    lines = [(name, value) for name, (_, value) in zip(names, message.raw_headers, strict=True)]
+    return ResponseLines(message.code, tuple(lines))
+
+
+def _parse_response_head(parser: Any, raw_head: bytes) -> Any:
     try:
         messages, _, tail = parser.feed_data(raw_head)
     except PARSE_ERRORS as exc:

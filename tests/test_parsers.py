@@ -83,17 +83,33 @@ def test_responses_are_parsed_strictly(raw):
         response_parser().feed_data(raw)
 
 
+def head_parser():
+    return parsers.make_response_head_parser(response_parser().protocol, None, LIMITS)
+
+
 def test_a_response_head_parser_ends_its_message_with_the_head():
-    parser = parsers.make_response_head_parser(response_parser().protocol, None, LIMITS)
-    message = parsers.parse_response_head(parser, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    message = parsers.parse_response_head(head_parser, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
     assert message.code == 200
+
+
+@pytest.mark.parametrize("name", [b"Server", b"content-type", b"ETag", b"Content-Location", b"User-Agent"])
+def test_lines_that_real_servers_repeat_are_taken_as_they_are(name):
+    lines = (name + b": a", b"Age: 1", name.swapcase() + b": b", b"~erver: c")
+    message = parsers.parse_response_head(head_parser, b"\r\n".join((b"HTTP/1.1 200 OK", *lines, b"", b"")))
+    assert message.code == 200
+    assert message.raw_headers == tuple(tuple(line.split(b": ")) for line in lines)
+
+
+@pytest.mark.parametrize("line", [b"Content-Length: 2", b"Transfer-Encoding: chunked", b"Content-Range: bytes 0-1/2"])
+def test_lines_that_frame_or_place_a_body_are_not_taken_twice(line):
+    with pytest.raises(Failure):
+        parsers.parse_response_head(head_parser, b"HTTP/1.1 200 OK\r\nServer: a\r\n" + (line + b"\r\n") * 2 + b"\r\n")
 
 
 @pytest.mark.parametrize("raw", [b"HTTP/1.1 200 OK\r\nA: b\r\n", b"HTTP/1.1 200 OK\r\n\r\nabc", b""])
 def test_less_or_more_than_a_response_head_is_a_bad_response(raw):
-    parser = parsers.make_response_head_parser(response_parser().protocol, None, LIMITS)
     with pytest.raises(Failure) as caught:
-        parsers.parse_response_head(parser, raw)
+        parsers.parse_response_head(head_parser, raw)
     assert caught.value.kind is BAD_RESPONSE
 
 

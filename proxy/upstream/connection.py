@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from proxy.wheel import Wheel
 
 HEAD_END = b"\r\n\r\n"
+CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"  # for a body whose own head was read before
 STEP = 5.0  # seconds: how often the wheel looks at a connection, so that a nearer limit needs no work of its own
 
 
@@ -375,7 +376,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             if checked.interim:
                 self._interim_received(call, checked, len(raw))
             else:
-                self._final_received(call, checked, raw, data)
+                self._final_received(call, checked, data)
                 return
 
     def _check_head(self, raw: bytes, call: Call) -> CheckedResponse:
@@ -388,7 +389,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             raise Failure(errors.RESPONSE_HEAD_TOO_LARGE, f"{len(raw)} bytes")
         home = self.home
         message = parsers.parse_response_head(
-            parsers.make_response_head_parser(home.owner, home.loop, home.limits), raw
+            lambda: parsers.make_response_head_parser(home.owner, home.loop, home.limits), raw
         )
         checked = checks.check_response(
             message, raw, request_method=call.method, limits=home.limits, upgrade=call.upgrade
@@ -413,7 +414,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         self._chunked_out = False
         body.start(self)
 
-    def _final_received(self, call: Call, checked: CheckedResponse, raw: bytes, rest: bytes) -> None:
+    def _final_received(self, call: Call, checked: CheckedResponse, rest: bytes) -> None:
         framing = checked.framing
         self._keep = checked.keep_alive
         if framing is _LENGTH:
@@ -425,7 +426,7 @@ class UpstreamConnection(Sender, asyncio.Protocol):
             self.state = _COUNTED
         elif framing is Framing.CHUNKED:
             self.state = _CHUNKED
-            self._open_chunked(raw)
+            self._open_chunked()
         elif framing is Framing.CLOSE:
             self.state = _UNTIL_CLOSE
         elif checked.upgrade is not None:
@@ -444,9 +445,9 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         if rest:
             self.data_received(rest)
 
-    def _open_chunked(self, raw: bytes) -> None:
+    def _open_chunked(self) -> None:
         parser = parsers.make_response_parser(self.home.owner, self.home.loop, self.home.limits)
-        messages, _upgraded, _tail = parser.feed_data(raw)
+        messages, _upgraded, _tail = parser.feed_data(CHUNKED_HEAD)
         self._chunks = ChunkedBody(parser, messages[0][1], self.home.limits.chunk_overhead)
 
     def _chunked_received(self, data: bytes) -> None:

@@ -42,6 +42,5 @@ def read_request(raw: bytes, *, scheme=b"http", mode="reverse", limits: Limits =
 
 def read_response(raw: bytes, *, method=b"GET", limits: Limits = LIMITS, upgrade=None) -> CheckedResponse:
     """The checked response; raises Failure."""
-    parser = parsers.make_response_head_parser(protocol(), _loop(), limits)
-    message = parsers.parse_response_head(parser, raw)
+    message = parsers.parse_response_head(lambda: parsers.make_response_head_parser(protocol(), _loop(), limits), raw)
     return check_response(message, raw, request_method=method, limits=limits, upgrade=upgrade)
