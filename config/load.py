@@ -95,7 +95,7 @@ def _read_toml(text: bytes, name: str) -> dict[str, Any]:
     if len(text) > _MAX_BYTES:
         raise Faults([Fault(name, 1, 1, "", f"larger than {_MAX_BYTES >> 20} MB: no configuration file")])
     try:
-        decoded = text.decode()
+        decoded = text.decode().removeprefix("\ufeff")  # some editors write that mark in front
     except UnicodeDecodeError as exc:
         line, col = _position(text[: exc.start].decode())
         raise Faults([Fault(name, line, col, "", "not UTF-8", "save the file as UTF-8")]) from exc

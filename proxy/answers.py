@@ -18,7 +18,7 @@ from proxy.exchange import NO_BODY, Exchange, FixedAnswer, Outcome, Reusable
 from proxy.http.fields import format_date, parse_content_range
 from proxy.http.forwarding import via_line
 from proxy.http.message import Fields, RequestHead, ResponseHead
-from proxy.http.pages import error_page, reason_phrase
+from proxy.http.pages import ALLOWED, error_page, reason_phrase
 from proxy.http.stored import BodyState
 from proxy.policy import conditional, freshness
 from proxy.policy.cache_status import NAME, cache_status
@@ -200,7 +200,7 @@ class Answers:
         x.outcome = Outcome.ANSWER
         lines = (
             (b"Date", format_date(self._spine.wall(self._now()))),
-            (b"Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+            (b"Allow", ALLOWED),
         )
         self.own(x, ResponseHead(200, b"OK", Fields(lines)), b"")
 
@@ -257,7 +257,7 @@ class Answers:
     def interim(self, x: Exchange, head: ResponseHead) -> None:
         """1xx on their way; 100 is for those who wait for it (RFC 9110 §10.1.1, §15.2)."""
         if head.status != 100 or (x.plan is not None and x.plan.checked.expect_continue):
-            x.writer.interim(head)
+            x.writer.interim(head.with_fields(head.fields.plus(via_line(head.version, NAME))))
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

@@ -121,6 +121,7 @@ def test_interim_responses_come_in_order_to_new_clients_and_never_to_old_ones(be
         answer = connection.read_response()
     assert [one.status for one in answer.interim] == [102, 103]
     assert answer.interim[1].get("link") == "</a>; rel=preload"
+    assert answer.interim[1].get("via") == "1.1 tandem"
     assert answer.get("link") is None
     with bench.ask("/b", version="1.0") as connection:
         assert connection.read_response().interim == []

@@ -24,6 +24,9 @@ SAYS = {
 }
 
 
+ALLOWED = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # what we pass on; of the rest the origin is not asked
+
+
 def reason_phrase(status: int) -> bytes:
     """The phrase of RFC 9110 §15, empty for codes nobody knows."""
     try:
@@ -53,4 +56,6 @@ def error_page(
         (b"X-Content-Type-Options", b"nosniff"),
         (b"Proxy-Status", b"%b; error=%b" % (name, kind.proxy_error.encode())),
     )
+    if kind.status == 405:
+        lines += ((b"Allow", ALLOWED),)  # RFC 9110 §15.5.6
     return ResponseHead(kind.status, reason_phrase(kind.status), Fields(lines)), body

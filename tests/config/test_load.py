@@ -93,6 +93,11 @@ def test_a_syntax_error_is_placed_too(text, line, col, what):
     assert fault.what.startswith(what)
 
 
+def test_a_mark_that_editors_write_in_front_of_utf_8_is_no_fault():
+    (fault,) = faults_of("\ufeff[cach]\n")
+    assert (fault.line, fault.where) == (1, "cach")
+
+
 def test_a_file_that_cannot_be_read_is_a_fault(tmp_path):
     for path in (tmp_path / "missing.toml", tmp_path, "a\0b"):
         with pytest.raises(Faults, match="cannot be read"):

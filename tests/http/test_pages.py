@@ -44,6 +44,12 @@ def test_a_site_has_its_own_page_for_a_status_and_ours_for_the_others():
     assert page(KINDS["response-cut"], own)[1] != b"<h1>back soon</h1>"
 
 
+@pytest.mark.rfc("9110", "15.5.6")
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_who_is_told_that_a_method_is_not_allowed_is_told_which_are(kind):
+    assert (page(kind)[0].fields.get(b"allow") is not None) == (kind.status == 405)
+
+
 def test_heads_say_nothing_of_framing():
     head, _ = page(KINDS["no-upstream"])
     assert not {b"content-length", b"transfer-encoding", b"connection"} & set(head.fields.names())
