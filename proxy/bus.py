@@ -42,12 +42,13 @@ class ListenerNote(Struct, frozen=True):
 
 
 class Prepare(Message, frozen=True):
-    """Get ready to serve this configuration. Descriptors beside it: the parcel, the listeners, the secrets."""
+    """Get ready to serve this configuration. Descriptors beside it: the parcel, the listeners, secrets, lists."""
 
     generation: int
     digest: str
     listeners: tuple[ListenerNote, ...] = ()
     secrets: tuple[str, ...] = ()  # paths, as named in the configuration
+    lists: tuple[tuple[str, str], ...] = ()  # (path as named in the configuration, digest) of lists of names
 
 
 class Prepared(Message, frozen=True):

@@ -6,9 +6,10 @@ or is thrown away. Nothing of what is running is touched here, and from here on 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,13 +18,15 @@ from config.faults import Faults
 from proxy import bus, parcel, rights, sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from config.schema import Config
     from proxy.rights import Identity
     from proxy.sockets import Held, Place, Sockets
 
 _MOST: Final = 64 * 2**20  # bytes of a configuration file; `-c /dev/zero` shall end, and load.py refuses less than this
+
+_MOST_LIST: Final = 256 * 2**20  # bytes of a list of names
 
 
 class CandidateError(Exception):
@@ -62,6 +65,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class ListFile:
+    """A list of names as it was read."""
+
+    digest: str
+    fd: int  # memfd
+    mark: tuple[int, ...]  # of the file on disk: another one is another file or another content
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A configuration with all that it needs. Its descriptors are closed by `close`."""
 
@@ -72,22 +84,31 @@ class Candidate:
     content: int  # memfd of the parcel
     secrets: Mapping[str, int]  # path as named in the configuration -> memfd
     sockets: Sockets
+    core: str = ""  # the digest without lists
+    lists: Mapping[str, ListFile] = field(default_factory=dict)  # by path as named in the configuration
 
     def prepare_for(self, index: int) -> tuple[bus.Prepare, list[int]]:
         """The message that makes one process prepare this, and the descriptors beside it."""
         own = sockets.of_process(self.sockets, index)
         shared = self.config.ha.secret.file if self.config.ha is not None and self.config.ha.secret else ""
         secrets = {path: fd for path, fd in self.secrets.items() if (path == shared) is (index == sockets.HA)}
+        lists = self.lists if index >= 0 else {}  # workers alone look names up
         message = bus.Prepare(
-            self.generation, self.digest, tuple(held.note(place) for place, held in own), tuple(secrets)
+            self.generation,
+            self.digest,
+            tuple(held.note(place) for place, held in own),
+            tuple(secrets),
+            tuple((path, one.digest) for path, one in lists.items()),
         )
-        return message, [self.content, *(held.sock.fileno() for _, held in own), *secrets.values()]
+        fds = [*(held.sock.fileno() for _, held in own), *secrets.values(), *(one.fd for one in lists.values())]
+        return message, [self.content, *fds]
 
     def close(self, spare: Mapping[Place, Held]) -> None:
         """All is closed but the sockets that `spare` has too."""
         os.close(self.content)
         for fd in self.secrets.values():
             os.close(fd)
+        _close_lists(self.lists)
         sockets.close(self.sockets, spare)
 
 
@@ -106,20 +127,111 @@ def build(
             f"{source.name}: [ha] needs the right {' and '.join(missing)}: start as root, or as a unit with it ambient;"
             " an instance that was started without [ha] has given it up and must be started again"
         )
+    lists = _read_lists(loaded.lists)
     try:
         opened = sockets.open_missing(loaded.config, existing, serials)
     except sockets.PortError as exc:
+        _close_lists(lists)
         raise CandidateError(str(exc)) from exc
     content = parcel.encode(parcel.Parcel(loaded.text, source.name, files, str(source.base), str(runtime)))
+    core = digest_of(loaded.text, files, secrets)
     return Candidate(
         generation,
-        digest_of(loaded.text, files, secrets),
+        _with_lists(core, lists),
         loaded.config,
         tuple(map(str, loaded.warnings)),
         parcel.seal("tandem-parcel", content),
         {path: parcel.seal("tandem-secret", secret) for path, secret in secrets.items()},
         opened,
+        core,
+        lists,
     )
+
+
+def refresh(
+    accepted: Candidate,
+    paths: Iterable[str],
+    base: Path,
+    generation: int,
+    existing: Mapping[Place, Held],
+    serials: Iterator[int],
+) -> Candidate | None:
+    """The accepted configuration with these lists read again, if one of them has changed on the disk; else None. The
+    configuration's own file is not looked at. Raises CandidateError.
+    """
+    known = accepted.lists
+    changed = _read_lists({path: base / path for path in paths if path in known and _is_new(base / path, known[path])})
+    if not changed:
+        return None
+    try:
+        opened = sockets.open_missing(accepted.config, existing, serials)
+    except sockets.PortError as exc:
+        _close_lists(changed)
+        raise CandidateError(str(exc)) from exc
+    lists = {path: changed.get(path) or replace(one, fd=_duplicate(one.fd)) for path, one in accepted.lists.items()}
+    return replace(
+        accepted,
+        generation=generation,
+        digest=_with_lists(accepted.core, lists),
+        warnings=(),
+        content=_duplicate(accepted.content),
+        secrets={path: _duplicate(fd) for path, fd in accepted.secrets.items()},
+        sockets=opened,
+        lists=lists,
+    )
+
+
+def _read_lists(paths: Mapping[str, Path]) -> dict[str, ListFile]:
+    """The lists by the same names. Raises CandidateError, with nothing left open."""
+    made: dict[str, ListFile] = {}
+    try:
+        for name, path in paths.items():
+            made[name] = _read_list(path)
+    except CandidateError:
+        _close_lists(made)
+        raise
+    return made
+
+
+def _close_lists(lists: Mapping[str, ListFile]) -> None:
+    for one in lists.values():
+        os.close(one.fd)
+
+
+def _read_list(path: Path) -> ListFile:
+    """The list in this file, sealed."""
+    try:
+        with path.open("rb") as stream:
+            mark = _mark_of(os.fstat(stream.fileno()))
+            content = stream.read(_MOST_LIST + 1)
+    except OSError as exc:
+        raise CandidateError(f"{path}: {exc.strerror}") from exc
+    if len(content) > _MOST_LIST:
+        raise CandidateError(f"{path}: longer than {_MOST_LIST >> 20} MB, which is no list of names")
+    return ListFile(hashlib.sha256(content).hexdigest(), parcel.seal("tandem-list", content), mark)
+
+
+def _is_new(path: Path, known: ListFile) -> bool:
+    try:
+        return _mark_of(path.stat()) != known.mark
+    except OSError as exc:
+        raise CandidateError(f"{path}: {exc.strerror}; the list stays as it was read last") from exc
+
+
+def _mark_of(known: os.stat_result) -> tuple[int, ...]:
+    return known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns
+
+
+def _duplicate(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def _with_lists(core: str, lists: Mapping[str, ListFile]) -> str:
+    """The digest of a configuration and its lists."""
+    if not lists:
+        return core
+    told = "".join(f"{name}\0{one.digest}\0" for name, one in sorted(lists.items()))
+    return hashlib.sha256((core + told).encode(errors="surrogateescape")).hexdigest()
 
 
 def _read_all(paths: Mapping[str, Path]) -> dict[str, bytes]:

@@ -25,7 +25,7 @@ from config.units import Listen
 from ha import liveness
 from proxy import bus, link, parcel, region, rights, runtime
 from proxy.channel import Channel, ClosedError
-from proxy.service import Listener, Refused, Settings
+from proxy.service import Listener, LongFile, Refused, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,10 +111,11 @@ class Child:
 
     async def _prepare(self, message: bus.Prepare, fds: list[int]) -> None:
         content, rest = fds[0], fds[1:]
-        sockets, secrets = rest[: len(message.listeners)], rest[len(message.listeners) :]
+        sockets, rest = rest[: len(message.listeners)], rest[len(message.listeners) :]
+        secrets, lists = rest[: len(message.secrets)], rest[len(message.secrets) :]
         listeners = self._take_listeners(message.listeners, sockets)
         try:
-            settings = self._settings_of(message, content, listeners, secrets)
+            settings = self._settings_of(message, content, listeners, secrets, lists)
             await self._service.prepare(settings)
         except Refused as exc:
             self._refuse(message.generation, str(exc), listeners)
@@ -125,7 +126,7 @@ class Child:
             self._prepared = settings, listeners
             self._channel.send(bus.Prepared(message.generation))
         finally:
-            for fd in (content, *secrets):
+            for fd in (content, *secrets, *lists):
                 os.close(fd)
 
     def _take_listeners(self, notes: Sequence[bus.ListenerNote], fds: Sequence[int]) -> dict[int, Listener]:
@@ -141,7 +142,12 @@ class Child:
         return result
 
     def _settings_of(
-        self, message: bus.Prepare, content: int, listeners: dict[int, Listener], secrets: list[int]
+        self,
+        message: bus.Prepare,
+        content: int,
+        listeners: dict[int, Listener],
+        secrets: list[int],
+        lists: list[int],
     ) -> Settings:
         box = parcel.decode(parcel.unseal(content))
         config = load.accept(box.text, box.name)
@@ -158,6 +164,7 @@ class Child:
             base=Path(box.base),
             runtime=Path(box.runtime),
             shared=self._slots,
+            lists={path: LongFile(digest, fd) for (path, digest), fd in zip(message.lists, lists, strict=True)},
         )
 
     def _refuse(self, generation: int, reason: str, listeners: dict[int, Listener]) -> None:

@@ -26,6 +26,11 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing has changed: there is nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """The candidate has been read: the children are to be asked, as soon as each of them can listen."""
 
@@ -49,23 +54,23 @@ class Refuse:
 
 class Reload:
     def __init__(self, name: str) -> None:
-        self._name = name  # of the configuration, for faults that have none
-        self._read: Candidate | CandidateError | None = None
+        self.name = name  # of what is read
+        self._read: Candidate | CandidateError | Idle | None = None
         self._waiting: set[str] | None = None  # names of the children that have not answered; None: not asked yet
         self._asked: frozenset[str] = frozenset()
         self._refused: str | None = None
         self.deadline: MonoTime | None = None
 
-    def start(self, read: Callable[[], Candidate], wake: Callable[[], object]) -> None:
-        """`read` runs in a thread; `wake` is called when it is through."""
+    def start(self, read: Callable[[], Candidate | None], wake: Callable[[], object]) -> None:
+        """`read` runs in a thread, None being that nothing has changed; `wake` is called when it is through."""
 
         def work() -> None:
             try:
-                self._read = read()
+                self._read = read() or Idle()
             except CandidateError as exc:
                 self._read = exc
             except Exception as exc:  # noqa: BLE001 - a border: no file may end the supervisor
-                self._read = CandidateError(f"{self._name}: {type(exc).__name__}: {exc}")
+                self._read = CandidateError(f"{self.name}: {type(exc).__name__}: {exc}")
             wake()
 
         threading.Thread(target=work, name="reload", daemon=True).start()
@@ -92,13 +97,15 @@ class Reload:
         if name in self._asked:
             self._refused = f"{name} died while preparing ({how})"
 
-    def next(self, now: MonoTime) -> Wait | Ask | Commit | Refuse:
+    def next(self, now: MonoTime) -> Wait | Idle | Ask | Commit | Refuse:
         """What is to be done now."""
         match self._read:
             case None:
                 return Wait()
             case CandidateError() as fault:
                 return Refuse(str(fault))
+            case Idle() as nothing:
+                return nothing
             case candidate:
                 return self._judge(candidate, now)
 

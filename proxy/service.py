@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class LongFile:
+    """A file too long to be held as bytes by each process."""
+
+    digest: str  # of its content: what has it already need not read it again
+    fd: int  # a memfd
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that a process serves under. It reads no file: what the configuration names is here, read once for all."""
 
@@ -56,12 +64,13 @@ class Settings:
     base: Path  # folder of the configuration file: relative paths count from it
     runtime: Path  # sockets, state.json
     shared: memoryview  # a worker: its own counter slots; admin: those of all (proxy/region.py)
+    lists: Mapping[str, LongFile] = field(default_factory=dict)  # path as the configuration names it; workers alone
 
 
 class Service(Protocol):
     async def prepare(self, settings: Settings) -> None:
-        """Everything that can fail has been done; nothing visible has changed. Raises Refused. Secrets are read here:
-        their descriptors are closed when it returns.
+        """Everything that can fail has been done; nothing visible has changed. Raises Refused. Secrets and lists are
+        read here: their descriptors are closed when it returns.
         """
 
     def commit(self) -> None:

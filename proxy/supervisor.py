@@ -25,7 +25,8 @@ from proxy.candidate import CandidateError
 from proxy.channel import ClosedError
 from proxy.keeper import Keeper
 from proxy.process import News, Process, State, Wish
-from proxy.reload import Ask, Commit, Refuse, Reload, Wait
+from proxy.refreshing import Refreshes
+from proxy.reload import Ask, Commit, Idle, Refuse, Reload, Wait
 from proxy.restarts import DEATHS, WINDOW
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Supervisor:
         self._closed: dict[Place, Held] = {}  # sockets of processes in a crash loop
         self._reload: Reload | None = None
         self._reload_wanted = False
+        self._refreshes = Refreshes()
+        self._refreshes.adopt(accepted.config, _now())
         self._last_reload: dict[str, object] | None = None
         self._was_ready = False
         self._stopping = False
@@ -122,6 +125,8 @@ class Supervisor:
             moments.append(self._reload.deadline)
         if self._notifier.watchdog is not None:
             moments.append(self._next_alive)
+        if self._refreshes.next is not None and self._reload is None and self._may_reload():
+            moments.append(self._refreshes.next)
         return max(0.0, min(moments) - _now()) if moments else None
 
     def _do_what_is_due(self, now: MonoTime) -> None:
@@ -132,6 +137,8 @@ class Supervisor:
             self._go_on_with_reload(self._reload, now)
         elif self._reload_wanted and self._may_reload():
             self._begin_reload()
+        elif self._refreshes.next is not None and self._refreshes.next <= now and self._may_reload():
+            self._begin_refresh(self._refreshes.take(now))
         if self._notifier.watchdog is not None and self._next_alive <= now:
             self._notifier.alive()
             self._next_alive = MonoTime(now + self._notifier.watchdog)
@@ -367,15 +374,28 @@ class Supervisor:
         self._reload = Reload(self._source.name)
         self._reload.start(read, lambda: self._wake.send(b"\0"))
 
+    def _begin_refresh(self, paths: tuple[str, ...]) -> None:
+        """Lists of names are looked at again, and nothing else is read: the accepted configuration goes on."""
+        generation, existing = next(self._generations), dict(self._accepted.sockets)
+        accepted = self._accepted
+
+        def read() -> Candidate | None:
+            return candidate.refresh(accepted, paths, self._source.base, generation, existing, self._serials)
+
+        self._reload = Reload(" ".join(paths))
+        self._reload.start(read, lambda: self._wake.send(b"\0"))
+
     def _go_on_with_reload(self, reload: Reload, now: MonoTime) -> None:
         match reload.next(now):
             case Wait():
                 pass
+            case Idle():
+                self._reload = None
             case Ask(new):
                 if self._may_reload():
                     self._ask_all(reload, new, now)
             case Commit(new):
-                self._commit(new)
+                self._commit(reload.name, new)
             case Refuse(reason, new):
                 self._refuse(reason, new)
             case unreachable:
@@ -388,11 +408,13 @@ class Supervisor:
             self._tell(process, *new.prepare_for(process.index))
         self._go_on_with_reload(reload, now)  # with nobody to ask, it is decided
 
-    def _commit(self, new: Candidate) -> None:
+    def _commit(self, name: str, new: Candidate) -> None:
         self._reload = None
+        self._refreshes.adopt(new.config, _now())
         old, self._accepted = self._accepted, new
         old.close(spare=new.sockets)
         self._closed.clear()
+        console.say(f"reloaded {name}")
         self._after_reload(ok=True, reason="")
         for line in new.warnings:
             console.say(line)
@@ -420,8 +442,6 @@ class Supervisor:
         self._after_reload(ok=False, reason=reason)
 
     def _after_reload(self, *, ok: bool, reason: str) -> None:
-        if ok:
-            console.say(f"reloaded {self._source.name}")
         self._last_reload = {"at": time.time(), "ok": ok, "reason": bus.cut_reason(reason)}
         self._notifier.ready(self._status() if ok else f"reload refused; {self._status()}")
         self._dirty = True

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from config.units import MonoTime, WallTime
-from proxy import bus, link, region
+from proxy import bus, link, namelists, region
 from proxy.cache.store import Store
 from proxy.modes.reverse import Reverse, site_names
 from proxy.observe import metrics
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from config.schema import Config, Site
     from config.units import Listen
     from proxy.exchange import Origin
+    from proxy.namelists import Lists
     from proxy.service import Listener, Settings
     from proxy.upstream.pool import Change
 
@@ -68,6 +69,7 @@ class Prepared:
     contexts: dict[tuple[bool, str], ssl.SSLContext]
     logs: list[AccessLog]
     opened: list[LogFile]
+    lists: Lists
     servers: dict[int, Serving] = field(default_factory=dict)  # new ones by serial, not yet accepting
 
 
@@ -146,13 +148,15 @@ class Worker:
         if not self._started:
             self._start(settings)
         try:
-            self._next = self._build(settings)
+            have = self._current.lists if self._current is not None else {}
+            lists = await namelists.read_lists(settings.config, settings.lists, have)
+            self._next = self._build(settings, lists)
             await self._open_servers(self._next)
         except (TlsError, ValueError, OSError) as problem:
             self._forget_next()
             raise Refused(str(problem)) from problem
 
-    def _build(self, settings: Settings) -> Prepared:
+    def _build(self, settings: Settings, lists: Lists) -> Prepared:
         config = settings.config
         mode = Reverse(config, settings.files)
         doors: dict[Listen, Door] = {}
@@ -175,7 +179,7 @@ class Worker:
             if origin.scheme == "https"
         }
         logs, opened = self._open_logs(config, settings.base)
-        return Prepared(settings, mode, doors, tls, contexts, logs, opened)
+        return Prepared(settings, mode, doors, tls, contexts, logs, opened, lists)
 
     def _open_logs(self, config: Config, base: Path) -> tuple[list[AccessLog], list[LogFile]]:
         """Files that are open already stay open."""
@@ -221,6 +225,7 @@ class Worker:
         prepared, self._next = self._next, None
         assert prepared is not None
         before, self._current = self._current, prepared
+        self._exchange_lists(prepared.lists, before.lists if before is not None else {})
         if before is None:
             gc.collect()
             gc.freeze()  # what was loaded to start is never garbage: no collection looks at it again
@@ -237,6 +242,13 @@ class Worker:
         for serial, serving in prepared.servers.items():
             self._servers[serial] = serving
             self._spawn(serving.server.start_serving())
+
+    def _exchange_lists(self, lists: Lists, before: Lists) -> None:
+        if self._index == 0:  # the others have the same
+            for line in namelists.describe(lists, before):
+                log.info("%s", line)
+        if gone := namelists.gone_from(before, lists):
+            self._spawn(namelists.dissolve(gone))
 
     def _apply(self, prepared: Prepared) -> None:
         settings, config = prepared.settings, prepared.settings.config
@@ -276,6 +288,8 @@ class Worker:
                 serving.server.close()
             for file in prepared.opened:
                 file.close()
+            if gone := namelists.gone_from(prepared.lists, self._current.lists if self._current is not None else {}):
+                self._spawn(namelists.dissolve(gone))
 
     async def drain(self, deadline: float) -> None:
         """Listeners close, what has arrived is answered, and the rest is cut at the deadline."""

@@ -32,11 +32,20 @@ ORDER: list[tuple[str, ...]] = [
     # What server/ and upstream/ share about framing and time, and the spine with its plan about delivering.
     ("proxy.chunked", "proxy.delivery", "proxy.outbox", "proxy.parsers", "proxy.plan", "proxy.wheel"),
     # What processes share: messages, sockets, rights. No HTTP in here, see below.
-    ("proxy.bus", "proxy.console", "proxy.notify", "proxy.parcel", "proxy.restarts", "proxy.rights", "proxy.service"),
+    (
+        "proxy.bus",
+        "proxy.console",
+        "proxy.notify",
+        "proxy.parcel",
+        "proxy.refreshing",
+        "proxy.restarts",
+        "proxy.rights",
+        "proxy.service",
+    ),
     ("proxy.users",),  # passwords and logins, for workers and for the command line
     ("proxy.channel", "proxy.link", "proxy.region", "proxy.runtime", "proxy.sockets"),
     ("proxy.cache", "proxy.modes", "proxy.observe", "proxy.upstream"),
-    ("proxy.answers", "proxy.planning"),
+    ("proxy.answers", "proxy.namelists", "proxy.planning"),
     ("proxy.relaying", "proxy.tunnelling"),
     ("proxy.landing",),
     ("proxy.pipeline",),

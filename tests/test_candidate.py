@@ -152,3 +152,75 @@ def test_without_its_rights_a_pair_is_refused_with_their_names(tmp_path, monkeyp
     monkeypatch.setattr(rights, "missing_for_ha", lambda: ["CAP_NET_RAW"])
     with pytest.raises(CandidateError, match=r"\[ha\] needs the right CAP_NET_RAW: .* must be started again"):
         build(with_ha(tmp_path))
+
+
+# ---- lists of names --------------------------------------------------------------------------------------------------
+
+RULE = '[[rule]]\nname = "r"\nmatch = { mode = "forward", domain = ["list:one", "list:two"] }\naction = "deny"\n'
+LISTS = RULE + '[lists]\none = "one.txt"\ntwo = { file = "two.txt", refresh = "1h" }\n'
+
+
+def with_lists(folder):
+    (folder / "one.txt").write_text("one.test\n")
+    (folder / "two.txt").write_text("two.test\n")
+    return write(folder, free_port(), TLS + LISTS)
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def refresh(one, folder, *paths):
+    return candidate.refresh(one, paths, folder, 2, one.sockets, itertools.count(9))
+
+
+def test_lists_go_to_workers_alone_by_descriptor_and_are_part_of_the_digest(tmp_path):
+    source = with_lists(tmp_path)
+    one = build(source)
+    message, fds = one.prepare_for(0)
+    assert [path for path, _ in message.lists] == ["one.txt", "two.txt"]
+    assert [parcel.unseal(fd) for fd in fds[-2:]] == [b"one.test\n", b"two.test\n"]
+    assert parcel.unseal(fds[-3]) == b"private"
+    assert b"two.test" not in parcel.unseal(fds[0])
+    assert one.prepare_for(sockets.ADMIN)[0].lists == ()
+    one.close(spare={})
+    (tmp_path / "two.txt").write_text("other.test\n")
+    other = build(source)
+    other.close(spare={})
+    assert other.digest != one.digest
+    assert other.core == one.core
+
+
+def test_a_refresh_reads_the_lists_that_changed_and_nothing_else(tmp_path):
+    one = build(with_lists(tmp_path))
+    before = descriptors()
+    (tmp_path / "tandem.toml").write_text("nonsense")
+    assert refresh(one, tmp_path, "one.txt", "two.txt", "unknown.txt") is None
+    (tmp_path / "two.txt").write_text("more.test\n")
+    assert refresh(one, tmp_path, "one.txt") is None
+    new = refresh(one, tmp_path, "one.txt", "two.txt")
+    message, fds = new.prepare_for(0)
+    assert [parcel.unseal(fd) for fd in fds[-2:]] == [b"one.test\n", b"more.test\n"]
+    assert (new.generation, new.core, new.config, new.sockets) == (2, one.core, one.config, one.sockets)
+    assert new.digest != one.digest
+    assert message.lists[0] == one.prepare_for(0)[0].lists[0]
+    new.close(spare=one.sockets)
+    assert descriptors() == before
+    one.close(spare={})
+
+
+def test_a_list_that_is_gone_refuses_the_refresh_and_leaves_nothing_open(tmp_path):
+    one = build(with_lists(tmp_path))
+    before = descriptors()
+    (tmp_path / "one.txt").write_text("changed.test\n")
+    (tmp_path / "two.txt").unlink()
+    with pytest.raises(CandidateError, match=r"two\.txt: No such file .*; the list stays as it was read last"):
+        refresh(one, tmp_path, "one.txt", "two.txt")
+    assert descriptors() == before
+    one.close(spare={})
+
+
+def test_a_list_beyond_all_measure_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(candidate, "_MOST_LIST", 4)
+    with pytest.raises(CandidateError, match="which is no list of names"):
+        build(with_lists(tmp_path))

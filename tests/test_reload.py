@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.candidate import Candidate, CandidateError
-from proxy.reload import PREPARE_LIMIT, Ask, Commit, Refuse, Reload, Wait
+from proxy.reload import PREPARE_LIMIT, Ask, Commit, Idle, Refuse, Reload, Wait
 
 NEW = Candidate(7, "digest", None, (), -1, {}, {})
 NAMES = ("worker-0", "worker-1", "admin")
@@ -45,6 +45,10 @@ def test_what_cannot_be_read_is_refused_with_its_reason(error, reason):
         raise error
 
     assert started(read).next(0.0) == Refuse(reason)
+
+
+def test_where_nothing_has_changed_nobody_is_asked():
+    assert started(lambda: None).next(0.0) == Idle()
 
 
 def test_all_commit_when_the_last_has_prepared():

@@ -1,5 +1,6 @@
 """Real processes: what dies is restarted, what is refused changes nothing, and the end is in order."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy import bus, link, runtime
 from tests.kit.instance import Instance, can_connect, free_port, is_running, wait_until
 
 pytestmark = pytest.mark.slow
@@ -334,6 +336,27 @@ def test_a_reload_opens_new_addresses_and_keeps_those_that_stay(start, port):
     wait_until(lambda: instance.ask(port=other)[1] == 2)
     assert instance.ask(port=port)[1] == 2
     assert {entry["port"] for entry in instance.state()["listeners"]} == {port, other}
+
+
+def test_a_list_is_taken_over_when_it_changes_and_the_file_of_the_configuration_is_not_read(start, port, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("one.test")
+    lists = f'[lists]\none = {{ file = "{names}", refresh = "50ms" }}\n'
+    instance = start(config(port) + lists)
+
+    def told():
+        question = link.ask_once(runtime.worker_socket(instance.runtime, 0), bus.Status())
+        return asyncio.run(question).data["lists"]
+
+    assert told() == {str(names): "one.test"}
+    instance.config.write_text("nonsense")
+    names.write_text("two.test")
+    wait_until(lambda: told() == {str(names): "two.test"})
+    assert f"reloaded {names}" in instance.said()
+    names.unlink()
+    wait_until(lambda: "the list stays as it was read last" in instance.said())
+    assert told() == {str(names): "two.test"}
+    assert instance.ask()[0] == 0
 
 
 def test_a_reload_to_an_address_that_is_taken_is_refused(start, port):

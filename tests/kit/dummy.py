@@ -26,6 +26,7 @@ class Dummy:
     async def prepare(self, settings):
         names = {site.name for site in settings.config.site}
         self.secrets = {path: parcel.unseal(fd) for path, fd in settings.secrets.items()}
+        self.lists = {path: parcel.unseal(one.fd) for path, one in settings.lists.items()}
         if "refuse" in names and self.index >= 0:
             raise Refused("the dummy was told to refuse")
         if "hang" in names and self.index >= 0:
@@ -90,5 +91,7 @@ class Dummy:
             case bus.Status():
                 secrets = {path: data.decode() for path, data in self.secrets.items()}
                 files = {path: data.decode() for path, data in self.settings.files.items()}
-                return bus.StatusAnswer({"secrets": secrets, "files": files, "reopened": self.reopened})
+                lists = {path: data.decode() for path, data in self.lists.items()}
+                told = {"secrets": secrets, "files": files, "lists": lists, "reopened": self.reopened}
+                return bus.StatusAnswer(told)
         return bus.Failed("unknown")
