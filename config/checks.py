@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from config import access, caching, pair, patterns
 from config.faults import Path, Problem, quote, suggest
-from config.schema import Admin, Cache, Ha, Limits, NameList, Rule, Site
+from config.schema import FORWARD, Admin, Cache, Forward, Ha, Limits, NameList, Rule, Site
 from config.units import Listen, parse_address
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class View:
     cache: Cache = field(default_factory=Cache)
     limits: Limits = field(default_factory=Limits)
     ha: Ha | None = None
+    forward: Forward | None = None
     complete: bool = True  # no table is missing
 
 
@@ -64,6 +65,8 @@ def check(view: View) -> Findings:
     for (_, one), (j, other) in combinations(sorted(view.sites.items()), 2):
         _check_pair_of_sites(found, one, j, other)
     _check_admin(found, view)
+    if view.forward is not None:
+        _check_forward(found, view, view.forward)
     for i, rule in view.rules.items():
         if rule.match.mode == "reverse":
             _check_rule(found, view, i, rule)
@@ -338,6 +341,32 @@ def _shared(one: Sequence[str], other: Sequence[str], overlaps: Callable[[str, s
     if not one or not other:
         return ""
     return next((f"{a} and {b}" if a != b else a for a in one for b in other if overlaps(a, b)), None)
+
+
+# ---- forward mode ----------------------------------------------------------------------------------------------------
+
+
+def _check_forward(found: Findings, view: View, forward: Forward) -> None:
+    if not forward.listen:
+        found.fault(("forward", "listen"), "no address to listen on", "such as `:3128`")
+    if not forward.clients:
+        found.warn(("forward",), "no `clients`: nobody is served", 'add clients = ["192.168.8.0/24"]')
+    if FORWARD in view.site_names:
+        found.fault(("forward",), f"a site has the name {quote(FORWARD)}, which counts and logs what [forward] does")
+    for n, listen in enumerate(forward.listen):
+        path = ("forward", "listen", n)
+        if listen in forward.listen[:n]:
+            found.fault(path, f"`{listen.text}` is given twice")
+        others = [(other, "[forward]") for other in forward.listen[:n]]
+        others += [(other, f"site {quote(site.name)}") for site in view.sites.values() for other in site.listen]
+        others += [(other, "[admin]") for other in view.admin.listen]
+        for other, whose in others:
+            if other == listen and whose != "[forward]":
+                found.fault(path, f"`{listen.text}` belongs to {whose} already")
+            _check_clash(found, path, listen, other, whose)
+    for n, network in enumerate(forward.clients):
+        if network.prefixlen == 0:
+            found.warn(("forward", "clients", n), f"`{network}` is everybody: this is an open proxy")
 
 
 # ---- the rest --------------------------------------------------------------------------------------------------------

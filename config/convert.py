@@ -18,7 +18,7 @@ import msgspec
 from config import kinds, units
 from config.faults import Path, Problem, quote, suggest
 from config.schema import Config, Table
-from config.units import Duration, Hours, Listen, Ports, Rate, Size
+from config.units import Destination, Duration, Hours, Listen, Ports, Rate, Size
 
 MISSING: Any = object()  # in place of a value that could not be made
 _NOTHING = msgspec.Meta()
@@ -183,8 +183,8 @@ class _Walk:
         return self.leaf(kind, meta, value, path)
 
     def leaf(self, kind: type, meta: msgspec.Meta, value: object, path: Path) -> Any:
-        if kind is Listen:
-            return self.parsed(Listen.parse, value, path)
+        if kind is Listen or kind is Destination:
+            return self.parsed(kind.parse, value, path)
         if kind is Hours:
             return self.parsed(Hours.parse, value, path)
         if kind is Ports:

@@ -7,10 +7,12 @@ supervisor reads, and "list" the long ones. The text itself is never changed.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from config.faults import nearest
-from config.units import parse_address, parse_host, parse_ip, parse_vip
+from config.units import Listen, parse_address, parse_host, parse_ip, parse_vip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +105,16 @@ def _check_log_format(text: str) -> None:
     raise ValueError(f"a format is common, combined, squid, json, or a template with `{{field}}` names{meant}")
 
 
+def _check_name_server(text: str) -> None:
+    with suppress(ValueError):
+        ip_address(text)
+        return
+    with suppress(ValueError):
+        if Listen.parse(text).host:
+            return
+    raise ValueError("a name server is an address, or address and port: `192.168.8.1`, `127.0.0.1:5353`")
+
+
 def _check_ip(text: str) -> None:
     parse_ip(text)
 
@@ -157,5 +169,6 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "word": _matches(re.compile(r"[^\0]+"), "a word of a command is not empty"),
     "program": _matches(re.compile(r"/[^\0]+"), "a program is given by its whole path, such as `/etc/tandem/notify`"),
     "statuses": _check_statuses,
+    "name server": _check_name_server,
     "field value": _matches(_FIELD_VALUE, "a field value is of visible ASCII characters and blanks"),
 }

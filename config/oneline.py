@@ -23,11 +23,26 @@ def build_reverse(
     lines = ["[[site]]", f"listen = {_texts(listen)}", f"upstream = {_texts(origins)}"]
     if preset != "none":
         lines.append(f"preset = {quote(preset)}")
+    return "\n".join([*lines, *_others(memory, admin)]) + "\n"
+
+
+def build_forward(
+    listen: Sequence[str], clients: Sequence[str], *, private: Sequence[str] = (), memory: str = "", admin: str = ""
+) -> str:
+    """TOML of a forward proxy on these addresses for these networks; what is empty keeps its default."""
+    lines = ["[forward]", f"listen = {_texts(listen)}", f"clients = {_texts(clients)}"]
+    if private:
+        lines.append(f"allow_private = {_texts(private)}")
+    return "\n".join([*lines, *_others(memory, admin)]) + "\n"
+
+
+def _others(memory: str, admin: str) -> list[str]:
+    lines = []
     if memory:
         lines += ["", "[cache]", f"memory = {quote(memory)}"]
     if admin:
         lines += ["", "[admin]", f"listen = {quote(admin)}"]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _texts(values: Sequence[str]) -> str:

@@ -18,8 +18,8 @@ import msgspec
 
 from config.convert import hints, optional, split
 from config.kinds import LOG_FORMATS
-from config.schema import Config, Ha, NameList, Rule, Site, Table
-from config.units import Duration, Hours, Listen, Ports, Rate, Size
+from config.schema import Config, Forward, Ha, NameList, Rule, Site, Table
+from config.units import Destination, Duration, Hours, Listen, Ports, Rate, Size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,7 @@ _BLANKS: tuple[object, ...] = (None, "", (), {})
 _EXAMPLES = {
     (Site, "listen"): '":80"',
     (Site, "upstream"): '["127.0.0.1:8080"]',
+    (Forward, "listen"): '":3128"',
     (Rule, "name"): '"static"',
     (NameList, "file"): '"lists/games.txt"',
     (Ha, "nodes"): '{ a = "192.168.8.4", b = "192.168.8.6" }',
@@ -124,7 +125,7 @@ def _spell(value: object) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case Duration() | Size() | Rate() | Listen() | Hours() | Ports():
+        case Duration() | Size() | Rate() | Listen() | Destination() | Hours() | Ports():
             return quote(value.text)
         case str():
             return quote(value)
@@ -277,6 +278,24 @@ _PAIR: _Start = (
 )
 
 
+# A proxy for the clients of a network.
+_LAN: _Start = (
+    (
+        "forward",
+        "a proxy for the clients of a network",
+        (
+            ("listen", '":3128"', True),
+            ("clients", '["192.168.8.0/24"]', True),
+            ("allow_private", '["192.168.8.0/24"]', False),
+            ("connect_ports", "[443, 8443]", False),
+        ),
+    ),
+    ("cache", "", (("memory", '"1GB"', True), ("max_object", '"256MB"', True))),
+    ("log", "", (("access", '{ file = "access.log", format = "squid" }', False),)),
+    ("admin", "", (("listen", '"127.0.0.1:9600"', False),)),
+)
+
+
 def render_tomcat() -> str:
     """config/tomcat.toml, what `tandem init tomcat` writes: a start for people, with the schema's own sentences."""
     return _render_start("Tandem in front of Tomcat.", _TOMCAT)
@@ -287,6 +306,11 @@ def render_pair() -> str:
     return _render_start(
         "Two nodes with Tandem and one address. The secret: (umask 077; tandem ha key > ha.key).", _PAIR
     )
+
+
+def render_lan() -> str:
+    """config/lan.toml, what `tandem init lan` writes."""
+    return _render_start("A proxy for the clients of a network.", _LAN)
 
 
 def _render_start(title: str, start: _Start) -> str:
@@ -390,6 +414,7 @@ def _words(annotated: Any) -> str:
             "secret": "file",
             "output": "file",
             "hosts": "host",
+            "name server": "address",
             "ip": "address",
             "vip": "address/prefix",
             "list": "file",
@@ -397,6 +422,7 @@ def _words(annotated: Any) -> str:
     names = {
         bool: "true or false",
         Duration: "duration",
+        Destination: "network or address:port",
         Hours: "time",
         Listen: "address",
         Ports: "port",
@@ -447,7 +473,7 @@ def _json_default(kind: type[Table], name: str) -> object:
         case bool() | int() | str():
             return default
         case tuple():
-            return list(default)
+            return [one.text if isinstance(one, Ports) else one for one in default]
     return None
 
 
@@ -499,6 +525,7 @@ def build_files() -> dict[str, str]:
     """Each file made from the schema, by its path from the project's root."""
     return {
         "config/default.toml": render_defaults(),
+        "config/lan.toml": render_lan(),
         "config/pair.toml": render_pair(),
         "config/tomcat.toml": render_tomcat(),
         "docs/configuration.md": render_reference(),

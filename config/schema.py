@@ -13,9 +13,10 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from config.units import Duration, Hours, Listen, Ports, Size
+from config.units import Destination, Duration, Hours, Listen, Ports, Size
 
 Network = IPv4Network | IPv6Network
+FORWARD = "forward"  # the name of forward mode beside those of sites, in metrics and logs
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -362,6 +363,56 @@ class NameList(Table, frozen=True, kw_only=True):
     )
 
 
+# ---- forward mode ----------------------------------------------------------------------------------------------------
+
+
+class Forward(Table, frozen=True, kw_only=True):
+    listen: Annotated[
+        tuple[Listen, ...], about("Addresses at which clients find the proxy: `:3128`, `192.168.8.4:3128`.")
+    ]
+    clients: Annotated[
+        tuple[Network, ...], about("Networks of the clients that are served; nobody else is, and none means nobody.")
+    ] = ()
+    allow_private: Annotated[
+        tuple[Destination, ...],
+        about(
+            "Destinations that may be reached although they are not public: networks, or one address and port. "
+            "Never this proxy's own listeners."
+        ),
+    ] = ()
+    ports: Annotated[tuple[Ports, ...], about("Ports that may be asked for by http://: ports and ranges.")] = (
+        Ports(80, 80),
+        Ports(443, 443),
+        Ports(1025, 65535),
+    )
+    connect_ports: Annotated[tuple[Ports, ...], about("Ports that CONNECT may reach.")] = (Ports(443, 443),)
+    timeouts: Annotated[Timeouts, about("Patience with the origins.")] = field(default_factory=Timeouts)
+    retry: Annotated[bool, about("Repeat, once, a safe request without body whose connection ended unanswered.")] = True
+    per_client: Annotated[int, about("Connections per client address; 0: no bound.", ge=0, le=1_000_000)] = 200
+    identify: Annotated[
+        bool, about("Tell origins who asks, by Forwarded and X-Forwarded-*; the clients' own are dropped in any case.")
+    ] = False
+    max_body: Annotated[Size, about("Largest request body; 0: no bound, it is streamed.")] = Size(0)
+    honour_request: Annotated[bool, about("Obey the client's Cache-Control (no-cache, max-age, …).")] = True
+    stale_on_error: Annotated[
+        Duration, about("How long past freshness a response may answer for a failing origin.")
+    ] = Duration(86400.0)
+    error_pages: Annotated[
+        dict[Annotated[str, about("Status.", kind="error status")], Annotated[str, about("File.", kind="file")]],
+        about('Files by status: `{ 403 = "refused.html" }`.'),
+    ] = field(default_factory=dict)
+
+
+class Dns(Table, frozen=True, kw_only=True):
+    servers: Annotated[
+        tuple[str, ...],
+        about("Name servers to ask instead of the system's: `192.168.8.1`, `127.0.0.1:5353`.", kind="name server"),
+    ] = ()
+    negative_ttl: Annotated[
+        Duration, about("How long it is remembered that a name does not exist or cannot be found.")
+    ] = Duration(5.0)
+
+
 # ---- the rest --------------------------------------------------------------------------------------------------------
 
 
@@ -563,8 +614,10 @@ class Config(Table, frozen=True, kw_only=True):
     lists: Annotated[
         dict[Annotated[str, about("Name.", kind="name")], NameList], about("Lists of names, for `domain` of rules.")
     ] = field(default_factory=dict)
+    forward: Annotated[Forward | None, about("Forward mode: a proxy for the clients of a network.")] = None
     cache: Annotated[Cache, about("The response cache.")] = field(default_factory=Cache)
     limits: Annotated[Limits, about("Bounds on what a peer may send and take.")] = field(default_factory=Limits)
+    dns: Annotated[Dns, about("How names of origins are found.")] = field(default_factory=Dns)
     log: Annotated[Log, about("Logs.")] = field(default_factory=Log)
     admin: Annotated[Admin, about("The admin surface.")] = field(default_factory=Admin)
     process: Annotated[Process, about("Processes and rights.")] = field(default_factory=Process)

@@ -190,6 +190,34 @@ class Listen(NamedTuple):
         return f"{bracket(self.host)}:{self.port}"
 
 
+class Destination(NamedTuple):
+    """Where a client may go: a network, or one address with a port."""
+
+    network: IPv4Network | IPv6Network
+    port: int  # 0: every port
+
+    @classmethod
+    def parse(cls, text: str) -> Destination:
+        """The destination that `text` names: `10.0.0.0/8`, `fd00::/8`, `10.0.0.5`, `10.0.0.5:8080`, `[fd00::1]:443`."""
+        address, colon, digits = text.rpartition(":")
+        bracketed = address.startswith("[") and address.endswith("]")
+        if not colon or (":" in address and not bracketed):
+            return cls(parse_network(text), 0)
+        literal = _literal(address)
+        if literal is None or not _PORT.fullmatch(digits) or not 1 <= int(digits) <= 65535:
+            raise ValueError(
+                "a destination is a network such as `10.0.0.0/8`, or one address and port: `10.0.0.5:8080`"
+            )
+        return cls(parse_network(literal), int(digits))
+
+    @property
+    def text(self) -> str:
+        """The spelling that `parse` turns back into the same destination."""
+        if self.port:
+            return f"{bracket(str(self.network.network_address))}:{self.port}"
+        return str(self.network.network_address) if self.network.num_addresses == 1 else str(self.network)
+
+
 def bracket(host: str) -> str:
     """The host as it stands before `:port`: IPv6 literals in brackets."""
     return f"[{host}]" if ":" in host else host

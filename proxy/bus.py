@@ -109,7 +109,7 @@ ToSupervisor = Prepared | Refused | Ready
 
 # ---- worker-N.sock ---------------------------------------------------------------------------------------------------
 
-PurgeKind = Literal["url", "prefix", "tag", "match", "all"]
+PurgeKind = Literal["url", "key", "prefix", "tag", "match", "all"]
 
 
 class Ping(Message, frozen=True):

@@ -29,12 +29,13 @@ FINE: Final = 0
 FAULTY: Final = 1
 
 _RELOAD_LIMIT: Final = 90.0  # seconds; more than the supervisor gives its children
-_LIGHT: Final = ("run", "reverse", "demo", "check", "config", "init", "reload", "version")
+_LIGHT: Final = ("run", "reverse", "forward", "demo", "check", "config", "init", "reload", "version")
 
 _EPILOG: Final = """\
 first steps:
   tandem demo                                    an origin and the proxy in front of it, on loopback
   tandem reverse :80 http://127.0.0.1:8080       a cache in front of Tomcat, without a file
+  tandem forward :3128 --clients 192.168.8.0/24  a proxy for the clients of a network, without a file
   tandem init tomcat > tandem.toml               a file to start from
   tandem check -c tandem.toml                    every fault at once, with line and remedy
   tandem run -c tandem.toml                      serve; SIGHUP or `tandem reload` takes changes over
@@ -42,7 +43,11 @@ first steps:
 
 Exit status: 0 fine, 1 faulty, 2 wrong usage. Each command explains itself with --help.
 """
-_TEMPLATES: Final[dict[str, Callable[[], str]]] = {"pair": render.render_pair, "tomcat": render.render_tomcat}
+_TEMPLATES: Final[dict[str, Callable[[], str]]] = {
+    "lan": render.render_lan,
+    "pair": render.render_pair,
+    "tomcat": render.render_tomcat,
+}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -105,11 +110,30 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     reverse.add_argument("origin", metavar="ORIGIN", nargs="+", help="where answers come from: http://127.0.0.1:8080")
     reverse.add_argument("--preset", choices=("none", "tomcat"), default="none", help="settings for a kind of origin")
-    reverse.add_argument("--memory", metavar="SIZE", default="", help="memory of the cache: 256MB")
-    reverse.add_argument("--admin", metavar="LISTEN", default="", help="dashboard, API and metrics: 127.0.0.1:9600")
-    reverse.add_argument("--print-config", action="store_true", help="print the file that this stands for, and end")
-    _runtime(reverse)
+    _options_without_file(reverse)
     reverse.set_defaults(run=run_reverse)
+
+    forward = commands.add_parser(
+        "forward",
+        help="serve clients of a network without a file",
+        description="A forward proxy for the clients of the given networks, without a file.",
+        epilog="example: tandem forward :3128 --clients 192.168.8.0/24",
+    )
+    forward.add_argument("listen", metavar="LISTEN", help="where clients come: `:3128`; a comma between")
+    forward.add_argument(
+        "--clients",
+        metavar="NETWORK",
+        required=True,
+        help="who is served, and nobody else: 192.168.8.0/24; a comma between",
+    )
+    forward.add_argument(
+        "--private",
+        metavar="DESTINATION",
+        default="",
+        help="what may be reached although it is not public: 192.168.8.0/24, 127.0.0.1:8000; a comma between",
+    )
+    _options_without_file(forward)
+    forward.set_defaults(run=run_forward)
 
     demo = commands.add_parser(
         "demo",
@@ -147,7 +171,11 @@ def _add_file_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
         description="Print a configuration file to start from, with a sentence on each line's meaning.",
         epilog="example: tandem init tomcat > tandem.toml",
     )
-    init.add_argument("kind", choices=sorted(_TEMPLATES), help="tomcat: a cache in front of Tomcat; pair: two of them")
+    init.add_argument(
+        "kind",
+        choices=sorted(_TEMPLATES),
+        help="tomcat: a cache in front of Tomcat; pair: two of them; lan: a proxy for clients",
+    )
     init.set_defaults(run=print_template)
 
 
@@ -170,6 +198,13 @@ def _file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", required=True, type=Path, help="configuration file")
 
 
+def _options_without_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--memory", metavar="SIZE", default="", help="memory of the cache: 256MB")
+    parser.add_argument("--admin", metavar="LISTEN", default="", help="dashboard, API and metrics: 127.0.0.1:9600")
+    parser.add_argument("--print-config", action="store_true", help="print the file that this stands for, and end")
+    _runtime(parser)
+
+
 def _runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
@@ -190,6 +225,22 @@ def run_reverse(options: argparse.Namespace) -> int:
     text = oneline.build_reverse(
         options.listen.split(","), options.origin, preset=options.preset, memory=options.memory, admin=options.admin
     )
+    return _run_text(text, options)
+
+
+def run_forward(options: argparse.Namespace) -> int:
+    private = options.private.split(",") if options.private else ()
+    text = oneline.build_forward(
+        options.listen.split(","),
+        options.clients.split(","),
+        private=private,
+        memory=options.memory,
+        admin=options.admin,
+    )
+    return _run_text(text, options)
+
+
+def _run_text(text: str, options: argparse.Namespace) -> int:
     source = Source(oneline.NAME, Path.cwd(), text=text.encode(errors="surrogateescape"))
     if options.print_config:
         return _with_faults(source, lambda _: _print(text))

@@ -153,6 +153,11 @@ def describe(answer: Plain) -> list[str]:
         lines += ["", f"site {site['name']} on {' '.join(site['listen'])}: {requests}"]
         rows = [(f"  {up['address']}", up.get("route", ""), _state(up), _check(up)) for up in site["upstreams"]]
         lines += _table(("  ORIGIN", "ROUTE", "STATE", "CHECK"), rows) if rows else []
+    if "forward" in answer:
+        forward = answer["forward"]
+        requests = ", ".join(f"{count} {outcome}" for outcome, count in forward["requests"].items())
+        served = " ".join(forward["clients"]) or "nobody"
+        lines += ["", f"forward on {' '.join(forward['listen'])} for {served}: {requests or 'no requests yet'}"]
     routers = answer.get("ha", {}).get("routers", [])
     lines += (
         ["", *(f"vip {' '.join(one['vips'])}: {one['state']} ({one['why']})" for one in routers)] if routers else []

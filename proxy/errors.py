@@ -58,6 +58,10 @@ CLIENT_GONE = _row("client-gone", 499, "http_request_error", Source.CLIENT, clos
 
 # What we do not do.
 FORBIDDEN = _row("forbidden", 403, "http_request_denied", Source.PROXY)
+STRANGER = _row("client-not-served", 403, "http_request_denied", Source.PROXY, close=True)
+NO_SERVER = _row("not-a-server", 400, "http_request_error", Source.CLIENT, close=True)  # asked as if it were the origin
+PORT_REFUSED = _row("port-not-allowed", 403, "http_request_denied", Source.PROXY)
+ADDRESS_REFUSED = _row("address-not-allowed", 403, "destination_ip_prohibited", Source.PROXY)
 NO_METHOD = _row("method-not-allowed", 405, "http_request_denied", Source.PROXY)
 CONNECT_REFUSED = _row("connect-not-allowed", 405, "http_request_denied", Source.PROXY, close=True)
 MISDIRECTED = _row("misdirected", 421, "http_request_denied", Source.PROXY)

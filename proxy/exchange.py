@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from config.schema import Timeouts
+from proxy.errors import Failure
 
 if TYPE_CHECKING:
     import socket
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
     from config.schema import Ejection, Health, Network
     from config.units import MonoTime, WallTime
-    from proxy.errors import Failure
     from proxy.http.forwarding import Hop
     from proxy.http.message import RequestHead, ResponseHead
     from proxy.http.stored import StoredResponse
+    from proxy.modes.reverse import SiteView
     from proxy.plan import Plan, Relayed
     from proxy.policy.reasons import Reason
     from proxy.policy.rules import CacheRules
@@ -150,8 +151,10 @@ class Reusable:
 class Reach(Protocol):
     """Which addresses may be connected to. By value: what was connected under one serves nobody under another."""
 
-    def refusal(self, address: str, port: int) -> Failure | None:
-        """Why this address (text of an IP address) may not be connected to; None where it may."""
+    def refusal(self, address: str, port: int, *, here: bool) -> Failure | None:
+        """Why this address (text of an IP address) may not be connected to; None where it may. `here`: this host has
+        it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,17 @@ class Tunnel:
     rule: str
     origin: Origin
     timeouts: Timeouts = field(default_factory=Timeouts)  # of these `connect`
+
+
+Way = Route | FixedAnswer | Tunnel | Failure
+
+
+class Mode(Protocol):
+    """Answers one question: where does this request go, or why nowhere. Nothing after it knows the mode."""
+
+    def route(self, request: RequestHead, client: Client) -> Way: ...
+    def site_of(self, authority: bytes, listener: int) -> SiteView | None:
+        """What is the same for all requests to this authority, through this listener; None where nobody has it."""
 
 
 class Exchange:

@@ -17,7 +17,7 @@ from proxy.exchange import Exchange, Outcome
 from proxy.http.stored import Body
 from proxy.policy import freshness, key, parts, reuse, storing, validation
 from proxy.policy.reasons import Reason
-from proxy.relaying import address_of
+from proxy.relaying import REFUSED, address_of
 
 if TYPE_CHECKING:
     from config.units import MonoTime
@@ -255,7 +255,11 @@ class Landing:
         """RFC 9111 §4.2.4, RFC 5861 §4: the origin fails, what is stored may stand in. False if nobody may have it."""
         pattern = flight.pattern
         assert pattern is not None
-        if not flight.fallback or self._spine.relaying.stand_in(pattern, flight.fallback) is None:
+        if (
+            not flight.fallback
+            or failure.kind in REFUSED
+            or self._spine.relaying.stand_in(pattern, flight.fallback) is None
+        ):
             return False
         flight.give_up()
         for x in flight.everybody():

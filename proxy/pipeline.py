@@ -13,6 +13,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, assert_never
 
+from cachetools import LRUCache
+
 from proxy import errors
 from proxy.answers import Answers
 from proxy.cache.coalesce import Flight, Flights, Waiting
@@ -28,23 +30,25 @@ from proxy.policy.reasons import Reason
 from proxy.relaying import Relaying
 from proxy.tunnelling import Tunnelling
 from proxy.upstream.client import Request
+from proxy.upstream.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from config.units import MonoTime, WallTime
     from proxy.cache.store import Store
+    from proxy.exchange import Mode, Origin, PoolSpec
     from proxy.http.message import Line
     from proxy.http.stored import StoredResponse
-    from proxy.modes.reverse import Reverse
+    from proxy.modes.every import Modes
     from proxy.observe.observer import Observer
     from proxy.plan import Plan
     from proxy.upstream.client import Upstreams
-    from proxy.upstream.pool import Pool
 
 log = logging.getLogger("tandem")
 
 
+NAMED_ORIGINS = 1024  # origins named by requests whose pools are kept
 RANGING = frozenset({b"range", b"if-range"})
 
 
@@ -83,8 +87,10 @@ class Pipeline:
         self.purge_elsewhere: Callable[[bytes], Awaitable[int]] | None = None
         self.invalidate_elsewhere: Callable[[bytes], None] | None = None
         self.tally = Tally()
-        self.mode: Reverse
+        self.mode: Mode
         self.pools: Mapping[str, Pool] = {}
+        self._named: LRUCache[Origin, Pool] = LRUCache(NAMED_ORIGINS)
+        self._spec_of: Callable[[Origin], PoolSpec]
         self.planner = Planner(self)
         self.answers = Answers(self)
         self.relaying = Relaying(self)
@@ -93,10 +99,23 @@ class Pipeline:
         self.plan = self.planner.plan
         self.refuse_unread = self.answers.refuse_unread
 
-    def configure(self, mode: Reverse, pools: Mapping[str, Pool]) -> None:
-        self.mode = mode
+    def configure(self, modes: Modes, pools: Mapping[str, Pool]) -> None:
+        self.mode = modes
         self.pools = pools
-        self.planner.configure(mode)
+        self._named.clear()
+        self._spec_of = modes.pool_spec
+        self.planner.configure(modes.sites.values())
+
+    def pool_of(self, route: Route) -> Pool:
+        """The pool that answers: a configured one, or one of the single origin that the request names."""
+        origin = route.origin
+        if origin is None:
+            return self.pools[route.pool]
+        try:
+            return self._named[origin]
+        except KeyError:
+            pool = self._named[origin] = Pool(self._spec_of(origin))
+            return pool
 
     # ---- the spine ---------------------------------------------------------------------------------------------------
 
@@ -275,7 +294,7 @@ class Pipeline:
         flight.stale = stale if lines else ()
         flight.fallback = stale
         flight.request = request = Request(
-            self.upstreams, self.pools[route.pool], flight, b"GET", head, session=route.session, key=x.key
+            self.upstreams, self.pool_of(route), flight, b"GET", head, session=route.session, key=x.key
         )
         request.bound = x.plan is not None and x.plan.bound
         if flight.leader is not None:

@@ -14,8 +14,7 @@ from proxy.exchange import Route
 
 if TYPE_CHECKING:
     from proxy.cache.memo import Answer
-    from proxy.errors import Failure
-    from proxy.exchange import FixedAnswer, Tunnel
+    from proxy.exchange import Way
     from proxy.http.checks import CheckedRequest, CheckedResponse
     from proxy.http.forwarding import ForwardTemplate
     from proxy.http.message import RequestHead, ResponseHead
@@ -42,7 +41,7 @@ class Relayed:
 class Plan:
     checked: CheckedRequest
     request: RequestHead  # what the cache sees: forged fields are gone (http/forwarding.py)
-    way: Route | FixedAnswer | Tunnel | Failure
+    way: Way
     view: SiteView | None  # the site; None where no site has the name
     trusted: bool  # the client is a hop in front of the site
     sent: CheckedRequest | None = None  # what travels; None: as it came

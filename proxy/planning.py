@@ -27,12 +27,12 @@ from proxy.policy import bypass, cookies, device, key, reuse, storing
 from proxy.policy.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from proxy.exchange import Client, Origin
     from proxy.http.checks import CheckedRequest
     from proxy.http.message import Fields, Line
-    from proxy.modes.reverse import Reverse, SiteView
+    from proxy.modes.reverse import SiteView
     from proxy.pipeline import Pipeline
     from proxy.policy.rules import CacheRules
 
@@ -52,12 +52,14 @@ class Planner:
         self._options: dict[str, ForwardOptions] = {}
         self.beside: set[bytes] = set()  # what trusted hops have added to keys: whoever purges a URL looks there too
 
-    def configure(self, mode: Reverse) -> None:
+    def configure(self, sites: Iterable[SiteView]) -> None:
         """Plans of an earlier configuration are void."""
-        self._options = {name: self._forward_options(view, None) for name, view in mode.sites.items()}
+        self._options = {view.name: self._forward_options(view, None) for view in sites}
 
     def _forward_options(self, view: SiteView, host: bytes | None) -> ForwardOptions:
-        return ForwardOptions(via=self._spine.via, host=host, passing=view.pass_fields, upgrades=view.upgrade)
+        return ForwardOptions(
+            via=self._spine.via, host=host, passing=view.pass_fields, upgrades=view.upgrade, identify=view.identify
+        )
 
     def plan(self, checked: CheckedRequest, client: Client, trusted: frozenset[str]) -> Plan:
         """Where equal requests of equal clients go; pure but for the configuration."""

@@ -56,10 +56,13 @@ def touches(purge: bus.Purge, rules: Iterable[CacheRules], beside: Collection[by
             return lambda key: key.partition(b"\n")[0] in wanted
         case "prefix":
             prefix = _key_prefix(purge.value)
-            return lambda key: key.startswith(prefix)
+            return lambda key: keys.url_of(key).startswith(prefix)
         case "match":
             pattern = re.compile(translate(purge.value).encode())
-            return lambda key: pattern.match(key.partition(b"\n")[0]) is not None
+            return lambda key: pattern.match(keys.url_of(key)) is not None
+        case "key":
+            whole = purge.value.encode()
+            return lambda key: key.partition(b"\n")[0] == whole
         case "tag" | "all":
             return lambda _: True
         case unreachable:

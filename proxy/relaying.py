@@ -50,6 +50,10 @@ UNREACHED = frozenset(
 )
 
 
+# The origin may not be asked: what is stored of it does not answer in its place.
+REFUSED = frozenset({errors.ADDRESS_REFUSED, errors.LOOP})
+
+
 class Relaying:
     """Begins relays and takes their heads; the books of `delivery.Relay`."""
 
@@ -72,7 +76,7 @@ class Relaying:
             relay.storable = True
         relay.request = request = Request(
             self._spine.upstreams,
-            self._spine.pools[route.pool],
+            self._spine.pool_of(route),
             relay,
             x.request.method,
             self._spine.planner.head_for(x),
@@ -112,7 +116,7 @@ class Relaying:
 
     def relay_failed(self, x: Exchange, failure: Failure, relay: Relay) -> None:
         """No head came: as with a flight."""
-        old = self.stand_in(x, relay.update) if relay.update else None
+        old = self.stand_in(x, relay.update) if relay.update and failure.kind not in REFUSED else None
         if old is not None:
             self.answer_stale(x, old)
         else:
@@ -237,7 +241,7 @@ class Relaying:
                 self._spine.tally.invalidated += self._spine.store.purge_prefix(prefix)
             if self._spine.invalidate_elsewhere is not None:
                 self._spine.invalidate_elsewhere(gone)
-        for group in storing.invalidated_groups(x.request, head):
+        for group in storing.invalidated_groups(x.request, head, x.route.rules):
             self._spine.tally.invalidated += self._spine.store.purge_tag(group)
 
     def _answers_get(self, x: Exchange, checked: CheckedResponse, head: ResponseHead, now: MonoTime) -> bool:

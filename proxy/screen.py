@@ -1,6 +1,6 @@
 """The first screen after `tandem run`: lines that say what is being served, where, and what to try.
 
-Six of them, and one more with `[ha]`: the virtual addresses.
+Six of them, and one more with `[forward]` beside sites, and with `[ha]`: the virtual addresses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from proxy.console import escape
 from proxy.runtime import ADMIN_SOCKET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from config.schema import Config, Site
@@ -44,7 +44,7 @@ def build_screen(
     plural = "" if config.process.workers == 1 else "s"
     lines = (
         f"tandem {version}: serving, with {config.process.workers} worker{plural}",
-        f"  sites   {_few(_site_line(site) for site in config.site) or 'none'}",
+        *_mode_lines(config),
         f"  listen  {_few(_spell(*one) for one in workers) or 'nowhere'}",
         f"  cache   {_cache_line(config)}",
         f"  admin   {', '.join([str(runtime / ADMIN_SOCKET), *(f'http://{_spell(*one)}/' for one in admin)])}",
@@ -59,6 +59,14 @@ def spell_program() -> str:
     if shutil.which("tandem") or not sys.argv[0].endswith("tandem"):
         return "tandem"
     return os.path.relpath(sys.argv[0])
+
+
+def _mode_lines(config: Config) -> Iterator[str]:
+    if config.site or config.forward is None:
+        yield f"  sites   {_few(_site_line(site) for site in config.site) or 'none'}"
+    if config.forward is not None:
+        served = _few(map(str, config.forward.clients)) or "nobody"
+        yield f"  forward {_few(at.text for at in config.forward.listen)} for {served}"
 
 
 def _vip_lines(routers: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -80,6 +88,8 @@ def _cache_line(config: Config) -> str:
 def _try_line(config: Config, workers: list[tuple[str, int]]) -> str:
     if not workers:
         return ""
+    if not config.site and config.forward is not None:
+        return f"curl -x http://{spell_reachable(*workers[0])} http://example.org/    "
     host, port = workers[0]
     secure = any(site.tls and port == 443 for site in config.site)
     named = next((name for site in config.site for name in site.hosts if not name.startswith("*")), "")

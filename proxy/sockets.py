@@ -63,7 +63,8 @@ Sockets = dict[Place, Held]
 
 def wanted_places(config: Config, has_ipv6: bool) -> Iterator[Place]:
     """Every place that this configuration asks for. Raises PortError for what is no address."""
-    for listen in dict.fromkeys(listen for site in config.site for listen in site.listen):
+    forward = () if config.forward is None else config.forward.listen
+    for listen in dict.fromkeys([*(listen for site in config.site for listen in site.listen), *forward]):
         for family in _families(listen, has_ipv6):
             for index in range(config.process.workers):
                 yield Place(index, listen, family)

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, cast
 from config.units import MonoTime, WallTime
 from proxy import bus, link, namelists, region
 from proxy.cache.store import Store
-from proxy.modes.reverse import Reverse, site_names
+from proxy.modes.every import Modes, names_of
+from proxy.modes.reverse import site_names
 from proxy.observe import metrics
 from proxy.observe.accesslog import LogFile, compile_format
 from proxy.observe.observer import EVERY, AccessLog, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.purging import BadPurgeError, apply_purge, touches
-from proxy.server.front import MEMO_SHARE, Door, Front
+from proxy.server.front import MEMO_SHARE, Door, Front, forward_door
 from proxy.server.hoard import FREE
 from proxy.server.protocol import ClientConnection
 from proxy.server.tls import Certificate, ServerTls, TlsError, build_contexts, build_origin_context
@@ -63,7 +64,7 @@ class Prepared:
     """What a configuration has become, ready to be swapped in."""
 
     settings: Settings
-    mode: Reverse
+    mode: Modes
     doors: dict[Listen, Door]
     tls: dict[Listen, ServerTls]
     contexts: dict[tuple[bool, str], ssl.SSLContext]
@@ -158,11 +159,14 @@ class Worker:
 
     def _build(self, settings: Settings, lists: Lists) -> Prepared:
         config = settings.config
-        mode = Reverse(config, settings.files)
+        mode = Modes(config, settings.files)
         doors: dict[Listen, Door] = {}
         tls: dict[Listen, ServerTls] = {}
         names = site_names(config)
         for index, listen in enumerate(mode.listeners):
+            if mode.forward is not None and mode.is_forward(index):
+                doors[listen] = forward_door(listen, index, mode.forward, config.limits)
+                continue
             sites = [(site, name) for site, name in zip(config.site, names, strict=True) if listen in site.listen]
             secure = any(site.speaks_tls(listen) for site, _ in sites)
             views = {name: mode.sites[name] for _, name in sites}
@@ -252,14 +256,14 @@ class Worker:
 
     def _apply(self, prepared: Prepared) -> None:
         settings, config = prepared.settings, prepared.settings.config
-        names = site_names(config)
         masked = {name.encode() for site in config.site for name in site.session_arguments}
-        self._observer.configure(metrics.layout(names), prepared.logs, masked)
+        self._observer.configure(metrics.layout(names_of(config)), prepared.logs, masked)
         memory = config.cache.memory // settings.workers
         memos = memory // MEMO_SHARE
         self._store.resize(memory - memos)
         self._store.most_variants = config.cache.variants
         self._upstreams.limits = config.limits
+        self._resolver.configure(config.dns.servers, config.dns.negative_ttl)
         self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
         self._pipeline.configure(prepared.mode, self._pools)
         alone = settings.workers == 1
@@ -381,7 +385,7 @@ class Worker:
         settings = self._current.settings
         self._moment = max(self._moment + 1, time.time_ns() // 1000)
         number = self._moment * region.MAX_WORKERS + self._index  # grows, and no two workers make the same
-        purge = bus.Purge(number, "url", key.partition(b"\n")[0].decode("ascii"))
+        purge = bus.Purge(number, "key", key.partition(b"\n")[0].decode("ascii"))
         others = [index for index in range(settings.workers) if index != self._index]
         answers = await asyncio.gather(*(self._ask(settings.runtime, index, purge) for index in others))
         return sum(answers)

@@ -113,6 +113,22 @@ def test_reverse_with_a_faulty_word_says_which(capsys):
     assert "command line:" in capsys.readouterr().err
 
 
+def test_forward_prints_the_file_that_it_stands_for(capsys):
+    words = [":3128", "--clients", "192.168.8.0/24,fd00:8::/64", "--private", "192.168.8.0/24", "--print-config"]
+    assert cli.run(["forward", *words]) == 0
+    forward = tomllib.loads(capsys.readouterr().out)["forward"]
+    assert forward == {
+        "listen": ":3128",
+        "clients": ["192.168.8.0/24", "fd00:8::/64"],
+        "allow_private": "192.168.8.0/24",
+    }
+
+
+def test_forward_wants_to_be_told_whom_it_serves():
+    with pytest.raises(SystemExit):
+        cli.run(["forward", ":3128"])
+
+
 def test_version_is_one_line_and_more_if_asked(capsys):
     assert cli.run(["version"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1

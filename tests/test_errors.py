@@ -12,6 +12,7 @@ TYPES = {
     "connection_refused",
     "connection_terminated",
     "connection_timeout",
+    "destination_ip_prohibited",
     "destination_not_found",
     "destination_unavailable",
     "dns_error",

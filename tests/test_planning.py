@@ -66,7 +66,7 @@ cache = false
 def planner():
     mode = Reverse(accept(SITES.encode(), "test"), {})
     made = Planner(SimpleNamespace(mode=mode, via=b"tandem-x", now=lambda: 0.0))
-    made.configure(mode)
+    made.configure(mode.sites.values())
     return made
 
 

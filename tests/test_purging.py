@@ -170,3 +170,22 @@ def test_names_in_other_letters_are_those_of_the_wire():
 def test_what_is_on_its_way_is_known_by_its_key(kind, value, concerned):
     touched = touches(bus.Purge(1, kind, value), (PLAIN,))
     assert [key for key in KEYS if touched(key)] == concerned
+
+
+def test_what_another_mode_stored_is_purged_by_its_address_too(store):
+    """A command means the resource, wherever it was stored; an exact key, told by another worker, that one alone."""
+    space = CacheRules(space=b"forward-1 ")
+    own = b"forward-1 http://shop/a"
+
+    def left(kind, value):
+        store.put(stored(own))
+        purge(store, kind, value, (PLAIN, space))
+        return own in {one.key for one in store}
+
+    assert not left("url", "http://shop/a")
+    assert not left("prefix", "http://shop/")
+    assert not left("match", "http://shop/a*")
+    assert left("key", "http://shop/a")
+    store.put(stored(b"http://shop/a"))
+    assert not left("key", own.decode())
+    assert b"http://shop/a" in {one.key for one in store}

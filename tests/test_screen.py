@@ -33,6 +33,14 @@ def test_six_lines_say_what_where_and_what_to_try():
     ]
 
 
+def test_a_forward_proxy_says_for_whom_and_how_to_try_it():
+    port = free_port()
+    lines = lines_for(f'[forward]\nlisten = "127.0.0.1:{port}"\nclients = "192.168.8.0/24"\n')
+    assert len(lines) == 6
+    assert lines[1] == f"  forward 127.0.0.1:{port} for 192.168.8.0/24"
+    assert lines[5] == f"  try     curl -x http://127.0.0.1:{port} http://example.org/    tandem status"
+
+
 def test_many_sites_are_counted_and_a_named_one_is_asked_for_by_name():
     port = free_port()
     sites = "".join(f'[[site]]\nhosts = "s{n}.test"\nlisten = ":{port}"\nupstream = "10.0.0.1:80"\n' for n in range(9))

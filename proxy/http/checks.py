@@ -189,6 +189,36 @@ def _parse_authority(value: bytes, scheme: bytes) -> bytes:
 
 _remembered_authority = lru_cache(maxsize=1024)(_parse_authority)
 
+_LABELS = re.compile(rb"[a-z0-9_-]{1,63}+(?:\.[a-z0-9_-]{1,63}+)*+")
+_NUMERIC = re.compile(rb"(?:.*\.)?(?:[0-9]++|0x[0-9a-f]*+)")
+_IPV4 = re.compile(rb"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
+
+
+def parse_destination(value: bytes, scheme: bytes) -> bytes:
+    """An authority that a proxy may be sent to, in the one spelling of its host; raises Failure.
+
+    A host is a name, four decimal numbers, or IPv6 in brackets. Whatever else some resolver takes for an address
+    (`0x7f.1`, `010.0.0.1`, `127.1`, zones) is refused: it must not mean one thing here and another there.
+    """
+    authority = parse_authority(value, scheme)
+    host, port = split_authority(authority)
+    if host.startswith(b"["):
+        if host.startswith(b"[v"):
+            raise _bad("a future kind of address")
+        return b"[%b]%b" % (str(IPv6Address(host[1:-1].decode("ascii"))).encode(), port)
+    host = host.removesuffix(b".")
+    if len(host) > 253 or _LABELS.fullmatch(host) is None:
+        raise _bad("host: no name and no address")
+    if _NUMERIC.fullmatch(host) is not None and _IPV4.fullmatch(host) is None:
+        raise _bad("host: an odd spelling of an address")
+    return host + port
+
+
+def split_authority(authority: bytes) -> tuple[bytes, bytes]:
+    """The host, and the port with its colon, if there is one, of an authority that has been parsed."""
+    host, colon, port = authority.rpartition(b":")
+    return (host, colon + port) if colon and not port.endswith(b"]") else (authority, b"")
+
 
 # ---- target ----------------------------------------------------------------------------------------------------------
 
@@ -197,7 +227,7 @@ class _Target(NamedTuple):
     path: bytes
     query: bytes | None
     authority: bytes | None  # None: Host decides
-    scheme: bytes
+    scheme: bytes  # in forward mode empty where the target names none: CONNECT, and what is asked of the proxy itself
 
 
 def _read_target(method: bytes, target: bytes, mode: Mode, scheme: bytes, encode: bool) -> _Target:
@@ -207,11 +237,9 @@ def _read_target(method: bytes, target: bytes, mode: Mode, scheme: bytes, encode
     if target == b"*":
         if method != b"OPTIONS":
             raise _bad("* is for OPTIONS alone")
-        return _Target(b"*", None, None, scheme)
+        return _Target(b"*", None, None, b"" if mode == "forward" else scheme)
     if target.startswith(b"/"):
-        if mode == "forward":
-            raise _bad("a proxy is asked in absolute-form")
-        return _Target(*_split_origin_form(target, encode), None, scheme)
+        return _Target(*_split_origin_form(target, encode), None, b"" if mode == "forward" else scheme)
     if mode == "transparent":
         raise _bad("origin-form was due")
     return _read_absolute(method, target, mode, scheme, encode)
@@ -224,7 +252,7 @@ def _read_connect(target: bytes, mode: Mode) -> _Target:
     host, colon, port = target.rpartition(b":")
     if not colon or not port or host.endswith(b":"):
         raise _bad("CONNECT wants host:port")
-    return _Target(b"", None, parse_authority(target, b""), b"")
+    return _Target(b"", None, parse_destination(target, b""), b"")
 
 
 def _read_absolute(method: bytes, target: bytes, mode: Mode, scheme: bytes, encode: bool) -> _Target:
@@ -234,7 +262,7 @@ def _read_absolute(method: bytes, target: bytes, mode: Mode, scheme: bytes, enco
     wanted = b"http" if mode == "forward" else scheme
     if match is None or match[1].lower() != wanted:
         raise _bad("scheme of the target")
-    authority = parse_authority(match[2], wanted)
+    authority = (parse_destination if mode == "forward" else parse_authority)(match[2], wanted)
     rest = match[3]
     if not rest and method == b"OPTIONS":
         return _Target(b"*", None, authority, wanted)  # RFC 9112 §3.2.4

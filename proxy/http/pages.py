@@ -8,6 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from proxy import errors
 from proxy.errors import Source
 from proxy.http.message import Fields, ResponseHead
 
@@ -21,6 +22,15 @@ SAYS = {
     Source.CLIENT: "The request could not be understood or is more than this server takes.",
     Source.PROXY: "This server does not give an answer to the request.",
     Source.UPSTREAM: "The server behind this one did not give a usable answer. Trying again later may help.",
+}
+# What a person in front of a browser is told more of.
+SAYS_MORE = {
+    errors.NO_SERVER: "This is a proxy, not the server itself. It is asked by programs that are told to use it: set it "
+    "as HTTP proxy in the browser or system, or as <code>http_proxy</code> in the environment.",
+    errors.STRANGER: "This proxy does not serve your address.",
+    errors.PORT_REFUSED: "This proxy does not go to that port.",
+    errors.ADDRESS_REFUSED: "This proxy does not go to that address: it is not a public one.",
+    errors.LOOP: "This way leads back to this very proxy.",
 }
 
 
@@ -43,10 +53,11 @@ def error_page(
     body = pages.get(kind.status) if pages else None
     if body is None:
         phrase = reason_phrase(kind.status).decode()
+        says = SAYS_MORE.get(kind, SAYS[kind.source])
         body = (
             "<!doctype html>\n"
             f'<html lang="en"><head><meta charset="utf-8"><title>{kind.status} {phrase}</title></head>\n'
-            f"<body><h1>{kind.status} {phrase}</h1><p>{SAYS[kind.source]}</p><p><code>{kind.token}</code></p></body>\n"
+            f"<body><h1>{kind.status} {phrase}</h1><p>{says}</p><p><code>{kind.token}</code></p></body>\n"
             "</html>\n"
         ).encode()
     lines: tuple[Line, ...] = (

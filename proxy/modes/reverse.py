@@ -60,6 +60,7 @@ class SiteView:
     encode_target: bool
     allow_trace: bool
     explain_from: tuple[Network, ...] = ()
+    identify: bool = True  # origins are told who the client is
 
 
 class Reverse:

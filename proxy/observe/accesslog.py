@@ -24,6 +24,7 @@ from string import Formatter
 from time import gmtime, strftime
 from typing import TYPE_CHECKING, NamedTuple
 
+from config.schema import FORWARD
 from proxy import errors
 from proxy.exchange import Client, Exchange, Outcome
 from proxy.policy.reasons import Reason
@@ -220,14 +221,21 @@ def _is_unread(e: Entry) -> bool:
 def _request_line(e: Entry) -> str:
     if _is_unread(e):
         return "-"
-    target = e.authority if e.method == b"CONNECT" else e.target
+    target = _url_bytes(e) if e.method == b"CONNECT" or e.site == FORWARD else e.target
     return f"{escape(e.method + b' ' + target)} HTTP/{e.version[0]}.{e.version[1]}"
 
 
 def _url(e: Entry) -> str:
     if _is_unread(e):
         return "-"
-    return escape(e.authority if e.method == b"CONNECT" else e.scheme + b"://" + e.authority + e.target)
+    return escape(_url_bytes(e))
+
+
+def _url_bytes(e: Entry) -> bytes:
+    """What was asked for, as a proxy is asked."""
+    if e.method == b"CONNECT":
+        return e.authority
+    return e.scheme + b"://" + e.authority + e.target if e.scheme else e.target
 
 
 FIELDS: dict[str, Callable[[Entry], str]] = {

@@ -24,7 +24,8 @@ import msgspec
 from aiohttp import web
 
 from proxy import bus, region
-from proxy.modes.reverse import Reverse, site_names
+from proxy.modes.every import names_of
+from proxy.modes.reverse import Reverse
 from proxy.observe import gate, metrics, pair, status
 from proxy.observe.accesslog import escape
 from proxy.observe.gate import Peer, Refusal, Right, Token, Way
@@ -159,7 +160,7 @@ class AdminService:
                 raise ValueError(f"{listener.address[0]} is not loopback: [admin] needs tls and tokens there")
         return _Plan(
             settings,
-            metrics.layout(site_names(settings.config)),
+            metrics.layout(names_of(settings.config)),
             reverse,
             Prober(reverse.pools.values(), self._workers.report, known),
             tokens,

@@ -12,6 +12,7 @@ import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+from config.schema import FORWARD
 from proxy import bus
 from proxy.exchange import Outcome
 from proxy.modes.reverse import site_names
@@ -62,6 +63,7 @@ def gather(
         "reload": state.get("reload"),
         "processes": processes,
         "sites": sites,
+        **_forward(settings, regions, layout),
         "cache": _cache(settings, regions),
         "workers": shown,
     }
@@ -110,6 +112,20 @@ def _sites(
         }
         for name, site in zip(site_names(settings.config), settings.config.site, strict=True)
     ]
+
+
+def _forward(settings: Settings, regions: Mapping[str, memoryview], layout: metrics.Layout) -> Plain:
+    """Forward mode, where it is on."""
+    options = settings.config.forward
+    if options is None:
+        return {}
+    return {
+        "forward": {
+            "listen": [at.text for at in options.listen],
+            "clients": list(map(str, options.clients)),
+            "requests": _requests(FORWARD, regions, layout),
+        }
+    }
 
 
 def _requests(site: str, regions: Mapping[str, memoryview], layout: metrics.Layout) -> dict[str, int]:

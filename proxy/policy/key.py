@@ -2,8 +2,9 @@
 §4.1).
 
 Keys are readable: `scheme://authority/path?query`, normalised only where RFC 3986 says that two spellings are one
-resource, or where a rule says so of a query. Fields that the configuration lets through to the origin, and fields and
-cookies that a rule names, follow behind line feeds, which occur in no target.
+resource, or where a rule says so of a query. A mode with keys of its own writes a word and a blank before the URL.
+Fields that the configuration lets through to the origin, and fields and cookies that a rule names, follow behind line
+feeds. Neither blanks nor line feeds occur in a URL.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def primary_key(request: RequestHead, rules: CacheRules) -> bytes:
         path, query = _without_session(path, query, rules.session_arguments)
     if rules.query is not None and query is not None:
         query = normal_query(query, rules.query)
-    key = uri_key(request.scheme, request.authority, path, query)
+    key = rules.space + uri_key(request.scheme, request.authority, path, query)
     for name in rules.key_fields:
         value = request.fields.get(name)
         if value is not None:
@@ -63,6 +64,11 @@ def uri_key(scheme: bytes, authority: bytes, path: bytes, query: bytes | None) -
     if b"%" in target:
         target = _TRIPLET.sub(_normal_triplet, target)
     return scheme + b"://" + authority + target
+
+
+def url_of(key: bytes) -> bytes:
+    """The URL in a key."""
+    return key.partition(b"\n")[0].rpartition(b" ")[2]
 
 
 def _normal_triplet(match: re.Match[bytes]) -> bytes:

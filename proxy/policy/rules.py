@@ -43,6 +43,7 @@ class CacheRules:
     drop_cookies: tuple[bytes, ...] = ()  # patterns of cookies that do not travel
     keep_cookies: tuple[bytes, ...] = ()  # of the only ones that do, if any are named
     bypass: Bypassing | None = None
+    space: bytes = b""  # stands before the URL in keys: what came another way is another thing
     honour_request: bool = True  # obey the client's Cache-Control
     trust_age: bool = False  # Age alone makes the initial age
     stale_on_error: float = 86400.0  # seconds past freshness

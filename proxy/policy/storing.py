@@ -144,7 +144,7 @@ def decide_store(
         initial_age=age,
         selecting=keys.selecting(names, request.fields) or (),
         request_fields=fields_named(request.fields, names),
-        tags=tags_of(request, response),
+        tags=tags_of(request, response, rules),
         request_time=request_time,
         response_time=response_time,
         session_ids=keys.session_ids(request, rules),
@@ -398,18 +398,18 @@ def fields_named(fields: Fields, names: Sequence[bytes]) -> Fields | None:
     return Fields(lines) if lines else None
 
 
-def tags_of(request: RequestHead, response: ResponseHead) -> tuple[bytes, ...]:
+def tags_of(request: RequestHead, response: ResponseHead, rules: CacheRules = DEFAULT_RULES) -> tuple[bytes, ...]:
     """Tags for purges: Cache-Tag, Surrogate-Key, xkey; and the groups of this origin (RFC 9875 §2)."""
     fields = response.fields
     tags = [part for value in fields.all(b"cache-tag") for part in value.replace(b",", b" ").split()]
     tags += [part for name in (b"surrogate-key", b"xkey") for value in fields.all(name) for part in value.split()]
-    tags += _groups(request, fields.all(b"cache-groups"))
+    tags += _groups(request, fields.all(b"cache-groups"), rules)
     return tuple(dict.fromkeys(tags))[:TAGS_MAX]
 
 
-def _groups(request: RequestHead, lines: list[bytes]) -> list[bytes]:
+def _groups(request: RequestHead, lines: list[bytes], rules: CacheRules) -> list[bytes]:
     members = structured.parse_list(b", ".join(lines)) if lines else None
-    origin = request.scheme + b"://" + request.authority + b" "
+    origin = rules.space + request.scheme + b"://" + request.authority + b" "
     return [origin + group.encode() for group in members or () if type(group) is structured.String]
 
 
@@ -428,15 +428,17 @@ def invalidated(request: RequestHead, response: ResponseHead, rules: CacheRules 
         location = response.fields.get(name)
         other = None if location is None else _resolve(own, location)
         if other is not None and other[:2] == own[:2]:
-            found.append(keys.uri_key(*other))
+            found.append(rules.space + keys.uri_key(*other))
     return list(dict.fromkeys(found))
 
 
-def invalidated_groups(request: RequestHead, response: ResponseHead) -> tuple[bytes, ...]:
+def invalidated_groups(
+    request: RequestHead, response: ResponseHead, rules: CacheRules = DEFAULT_RULES
+) -> tuple[bytes, ...]:
     """The tags whose responses go, by Cache-Group-Invalidation in the answer to an unsafe request (RFC 9875 §3)."""
     if request.method in SAFE or not 200 <= response.status < 400:
         return ()
-    return tuple(_groups(request, response.fields.all(b"cache-group-invalidation")))
+    return tuple(_groups(request, response.fields.all(b"cache-group-invalidation"), rules))
 
 
 Uri = tuple[bytes, bytes, bytes, bytes | None]

@@ -193,7 +193,9 @@ def freshen(
         received=received,
         selecting=stored.selecting if same else keys.selecting(names, sent),
         request_fields=stored.request_fields if same else storing.fields_named(sent, names or ()),
-        tags=stored.tags if request is None or TAG_FIELDS.isdisjoint(news.names()) else storing.tags_of(request, head),
+        tags=stored.tags
+        if request is None or TAG_FIELDS.isdisjoint(news.names())
+        else storing.tags_of(request, head, rules),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.base_protocol import BaseProtocol
 from cachetools import FIFOCache
+from msgspec.structs import replace
 
 from proxy import parsers
 from proxy.cache.memo import Memo
@@ -22,13 +23,14 @@ from proxy.server.hoard import FREE, Hoard
 from proxy.server.tunnel import Pump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from config.schema import Limits
     from config.units import Listen
     from proxy.cache.store import Store
     from proxy.http.checks import CheckedRequest, Mode
     from proxy.http.stored import StoredResponse
+    from proxy.modes.forward import Forward
     from proxy.modes.reverse import SiteView
     from proxy.observe.observer import Observer
     from proxy.outbox import Outbox
@@ -46,6 +48,7 @@ class Door:
     """One listening address: scheme, mode, and what its sites allow in a request."""
 
     __slots__ = (
+        "classify",
         "default_authority",
         "encode_target",
         "index",
@@ -66,6 +69,7 @@ class Door:
         limits: Limits,
         sites: Mapping[str, SiteView],
         default_authority: bytes,
+        classify: Callable[[str], Hashable] = lambda _address: None,
     ) -> None:
         self.listen = listen
         self.index = index
@@ -74,6 +78,7 @@ class Door:
         self.limits = limits
         self.sites = sites  # those reached through here
         self.default_authority = default_authority  # of HTTP/1.0 requests without Host
+        self.classify = classify  # clients' addresses by what access control makes of them
         self.encode_target = any(view.encode_target for view in sites.values())
         self.upgrades = frozenset[bytes]().union(*(view.upgrade for view in sites.values()))
 
@@ -90,6 +95,20 @@ class Door:
             allow_trace=any(view.allow_trace for view in self.sites.values()),
             upgrades=self.upgrades,
         )
+
+
+def forward_door(listen: Listen, index: int, forward: Forward, limits: Limits) -> Door:
+    """A listening address of the forward proxy. Its views are in no need of trust: nobody stands in front of it."""
+    return Door(
+        listen,
+        index,
+        b"http",
+        "forward",
+        replace(limits, per_client=forward.options.per_client),
+        {forward.view.name: forward.view},
+        b"localhost:%d" % listen.port,
+        forward.classify,
+    )
 
 
 class Front:
@@ -124,8 +143,8 @@ class Front:
         self._accepted = 0
         self.limits: Limits
         self._per_address: Counter[str] = Counter()
-        self._kinds: dict[tuple[int, frozenset[str]], Kind] = {}
-        self._trust: FIFOCache[tuple[int, str], frozenset[str]] = FIFOCache(4096)
+        self._kinds: dict[tuple[int, frozenset[str], Hashable], Kind] = {}
+        self._classes: FIFOCache[tuple[int, str], tuple[frozenset[str], Hashable]] = FIFOCache(4096)
         self._owner = BaseProtocol(loop)
         self._parser: Any = None
         self._most = 0
@@ -144,7 +163,7 @@ class Front:
         self.memo_allowed = memo
         self._most = most_connections
         self._parser = None
-        self._trust.clear()
+        self._classes.clear()
         self._kinds.clear()
 
     def drain(self) -> None:
@@ -173,14 +192,13 @@ class Front:
     def kind_of(self, door: Door, address: str) -> Kind:
         """(sites that trust this client, memo): equal for connections on which equal bytes mean the same."""
         at = (door.index, address)
-        trusted = self._trust.get(at)
-        if trusted is None:
+        found = self._classes.get(at)
+        if found is None:
             trusted = frozenset(name for name, view in door.sites.items() if is_in(address, view.trusted))
-            self._trust[at] = trusted
-        kind = self._kinds.get((door.index, trusted))
+            found = self._classes[at] = (trusted, door.classify(address))
+        kind = self._kinds.get((door.index, *found))
         if kind is None:
-            memo = Memo(self._memo_bytes)
-            kind = self._kinds[(door.index, trusted)] = (trusted, memo)
+            kind = self._kinds[(door.index, *found)] = (found[0], Memo(self._memo_bytes))
         return kind
 
     def forget(self, stored: StoredResponse) -> None:
@@ -205,7 +223,7 @@ class Front:
         if self._most and len(self.connections) > self._most and not self._make_room(connection):
             self._turned_away += 1
             return False
-        most = self.limits.per_client
+        most = connection.door.limits.per_client
         if most and self._per_address[address] > most and not connection.trusted:
             self._turned_away += 1
             return False

@@ -26,14 +26,14 @@ from proxy.errors import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from proxy.exchange import Origin
+    from proxy.exchange import Origin, Reach
 
 SockAddress = tuple[str, int] | tuple[str, int, int, int]
 Resolved = tuple[int, SockAddress]  # family, address as a socket takes it
 
 LEAST_TTL = 1.0
 MOST_TTL = 3600.0
-NEGATIVE_TTL = 5.0  # our setting: the resolver library does not hand out the SOA (RFC 2308 §5)
+NEGATIVE_TTL = 5.0  # until configured; a setting, for the resolver library does not hand out the SOA (RFC 2308 §5)
 STALE_FOR = 86400.0  # how long past its TTL an answer may stand in for a failing server; RFC 8767 §5 says 1 to 3 days
 STALE_AFTER = 1.8  # wait for a slow server before the old answer is used, RFC 8767 §5
 RETRY_AFTER = 5.0  # with an old answer in use, the server is asked again after this
@@ -60,9 +60,23 @@ class Resolver:
     ) -> None:
         """`servers` as `address` or `address:port`, by default the system's; `patience` is one try's, of two."""
         self._clock = clock
-        self._dns = aiodns.DNSResolver(servers, timeout=patience, tries=2)
+        self._patience = patience
+        self._servers = tuple(servers or ())
+        self._negative_ttl = NEGATIVE_TTL
+        self._dns = self._build()
         self._answers: LRUCache[str, _Answer] = LRUCache(NAMES)
         self._asking: dict[str, asyncio.Task[_Answer]] = {}
+
+    def _build(self) -> aiodns.DNSResolver:
+        return aiodns.DNSResolver(self._servers or None, timeout=self._patience, tries=2)
+
+    def configure(self, servers: Sequence[str], negative_ttl: float) -> None:
+        """Other servers make all answers void; questions under way still go to the old ones."""
+        self._negative_ttl = negative_ttl
+        if tuple(servers) != self._servers:
+            self._servers = tuple(servers)
+            self._dns = self._build()
+            self._answers.clear()
 
     async def close(self) -> None:
         """Questions under way are dropped."""
@@ -123,7 +137,7 @@ class Resolver:
         old = self._answers.get(name)
         if code not in _NO_SUCH_NAME and old is not None and old.addresses and now < old.stale_until:
             return _Answer(old.addresses, now + RETRY_AFTER, old.stale_until, detail)
-        return _Answer((), now + NEGATIVE_TTL, now, detail)
+        return _Answer((), now + self._negative_ttl, now, detail)
 
     # ---- connections -------------------------------------------------------------------------------------------
 
@@ -134,7 +148,10 @@ class Resolver:
             async with asyncio.timeout(patience):
                 addresses = await self.resolve(origin.host, origin.port)
                 resolved = True
-                return await _connect_first(addresses)
+                if origin.reach is None:
+                    return await _connect_first(addresses)
+                sock = await _connect_first(_permitted(origin.reach, addresses))
+                return _checked(origin.reach, sock)
         except TimeoutError as exc:
             # Also ETIMEDOUT from the kernel, which asyncio maps to the same exception.
             kind = errors.CONNECT_TIMEOUT if resolved else errors.DNS_ERROR
@@ -142,6 +159,44 @@ class Resolver:
         except OSError as exc:
             kind = errors.TOO_MANY if exc.errno in _OURS else errors.CONNECT_ERROR
             raise Failure(kind, f"{origin.address}: {exc.strerror or exc}") from exc
+
+
+def _permitted(reach: Reach, addresses: Sequence[Resolved]) -> list[Resolved]:
+    """Those that may be connected to, before a packet leaves; Failure where none may."""
+    permitted, refusal = [], None
+    for family, address in addresses:
+        failure = _refusal(reach, family, address)
+        if failure is None:
+            permitted.append((family, address))
+        refusal = refusal or failure
+    if not permitted and refusal is not None:
+        raise refusal
+    return permitted
+
+
+def _checked(reach: Reach, sock: socket.socket) -> socket.socket:
+    """The socket, if it is connected to where it may be; the kernel has the last word on that."""
+    failure = _refusal(reach, sock.family, sock.getpeername())
+    if failure is not None:
+        sock.close()
+        raise failure
+    return sock
+
+
+def _refusal(reach: Reach, family: int, address: SockAddress) -> Failure | None:
+    text = f"{address[0]}%{address[3]}" if len(address) == 4 and address[3] else address[0]
+    return reach.refusal(text, address[1], here=_is_here(family, address))
+
+
+def _is_here(family: int, address: SockAddress) -> bool:
+    """Whether this host has the address now: the kernel would take it as its own source too. Nothing is sent."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)
+        except OSError:
+            return False
+        own: str = probe.getsockname()[0]
+        return own == address[0]
 
 
 async def _connect_first(addresses: Sequence[Resolved]) -> socket.socket:

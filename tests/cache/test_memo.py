@@ -13,6 +13,7 @@ from proxy import errors
 from proxy.cache.memo import COPY_BELOW, Answer, Memo
 from proxy.errors import Failure
 from proxy.plan import Plan
+from proxy.policy.key import url_of
 from tests.cache.test_store import make
 from tests.kit import raw
 from tests.kit.heads import read_request
@@ -195,7 +196,8 @@ def without_ports(received):
 class Side:
     """One of the two stacks, with its clients."""
 
-    def __init__(self, text, clock, memo, keep_plans=True):
+    def __init__(self, text, clock, memo, keep_plans=True, through=""):
+        self.through = through  # address of the origin that the proxy is asked to go to; "": it is in front of it
         self.stack = Stack(text, clock=clock, memo=memo, log=LOG)
         self.stack.pipeline.answers._boundary = b"fixed"  # random in each process, and so in each stack
         if not keep_plans:
@@ -212,8 +214,12 @@ class Side:
 
     def ask(self, step):
         """The answers' bytes, and how the connection ended if it did."""
-        connection = self.connections.pop(step.connection, None) or raw.Connection(self.stack.at)
-        connection.send_cut(b"".join(data for _, data in step.requests), step.cuts, pause=0.001)
+        connection = self.connections.pop(step.connection, None) or raw.Connection(
+            self.stack.at, source="127.0.0.2" if self.through and step.connection == 2 else None
+        )
+        target = b" http://%b/" % self.through.encode() if self.through else b" /"
+        data = b"".join(data.replace(b" /", target, 1) for _, data in step.requests)
+        connection.send_cut(data, step.cuts, pause=0.001)
         answers = []
         ended = None
         for method, _ in step.requests:
@@ -238,7 +244,8 @@ class Side:
         return opened == idle
 
     def purge(self, path, soft):
-        return self.stack.call(lambda: self.stack.store.purge_prefix(b"http://test.example" + path.encode(), soft=soft))
+        url = f"http://{self.through or 'test.example'}{path}".encode()
+        return self.stack.call(lambda: self.stack.store.purge_match(lambda one: url_of(one.key) == url, soft=soft))
 
     def counters(self):
         apart = ("tandem_memo", "tandem_request_duration", "tandem_first_byte")
@@ -263,7 +270,10 @@ variants = 3
 """
 
 
-def play(seed, steps=None, seconds=None):
+FORWARD = '[forward]\nlisten = "127.0.0.1:PORT0"\nclients = "127.0.0.1"\nallow_private = "127.0.0.1"\n'
+
+
+def play(seed, steps=None, seconds=None, forward=False):
     """The same random story told to both; what they say must be equal at every step. How often the memo spoke."""
     rng = random.Random(seed)
     clock = Clock()
@@ -272,7 +282,8 @@ def play(seed, steps=None, seconds=None):
     with FakeOrigin() as origin:
         origin.otherwise(by=site.answer)
         text = reverse(origin.address, site='purge_from = ["127.0.0.0/8"]\neject = { failures = 0 }', rest=REST)
-        sides = [Side(text, clock, memo) for memo in (True, False)]
+        through = origin.address if forward else ""
+        sides = [Side(FORWARD + REST if forward else text, clock, memo, through=through) for memo in (True, False)]
         repeated = count_repeats(sides[0].stack)
         try:
             number = 0
@@ -323,6 +334,12 @@ def count_repeats(stack):
 
     observer.repeated = counting
     return repeats
+
+
+@pytest.mark.slow
+def test_in_forward_mode_the_memo_changes_nothing_either():
+    """One of the clients is not served: what others are answered is never repeated to it."""
+    assert play(3, steps=1000, forward=True) > 50
 
 
 @pytest.mark.slow

@@ -10,6 +10,9 @@ SITE = '[[site]]\nlisten = ":80"\nupstream = "10.0.0.1:8080"\n'
 SHOP = '[[site]]\nname = "shop"\nhosts = "shop.example"\nlisten = ":80"\nupstream = "10.0.0.1:8080"\n'
 
 
+FORWARD = '[forward]\nlisten = ":3128"\nclients = "10.0.0.0/8"\n'
+
+
 def judge(text):
     """The faults of a text, or its warnings if it has none, as (where, what)."""
     try:
@@ -59,6 +62,11 @@ def rule(name, match="", rest=""):
             '[[site]]\nlisten = ":80"\nupstream = "a:1"\ntls = { cert = "c", key = "k" }\n',
             "no address of this site speaks",
         ),
+        (FORWARD.replace('":3128"', "[]"), "forward.listen: no address to listen on"),
+        (FORWARD.replace('":3128"', '[":3128", ":3128"]'), "forward.listen[1]: `:3128` is given twice"),
+        (SITE + FORWARD.replace("3128", "80"), 'forward.listen[0]: `:80` belongs to site "site-1" already'),
+        (FORWARD + '[admin]\nlisten = "127.0.0.1:3128"\n', "share addresses and cannot both be bound"),
+        (SITE + 'name = "forward"\n' + FORWARD, 'forward: a site has the name "forward"'),
     ],
 )
 def test_a_contradiction_is_a_fault(text, fault):
@@ -86,6 +94,8 @@ def test_a_contradiction_is_a_fault(text, fault):
         (SITE + 'timeouts = { whole = "2s" }\n', "site[0].timeouts.whole: `2s` ends a request before `connect`"),
         (SITE.replace('"10.0.0.1:8080"', '["a:1", "A:1"]'), "site[0].upstream[1]: `a:1` is given twice"),
         (SITE + 'hosts = ["a", "A"]\n', 'site[0].hosts[1]: "A" is given twice'),
+        ('[forward]\nlisten = ":3128"\n', "forward: no `clients`: nobody is served"),
+        (FORWARD.replace("10.0.0.0/8", "0.0.0.0/0"), "forward.clients[0]: `0.0.0.0/0` is everybody"),
     ],
 )
 def test_a_slip_is_a_warning(text, warning):
@@ -108,6 +118,8 @@ def test_a_slip_is_a_warning(text, warning):
         SHOP + SITE.replace(":80", ":81") + rule("a", 'site = "shop"') + rule("b", 'path = "/x"', "cache = false"),
         '[[site]]\nlisten = ":80"\n' + rule("a", "", 'redirect = "https://{host}{path}"'),
         SITE + '[admin]\nlisten = ["127.0.0.1:9600", "[::1]:9600"]\n',
+        FORWARD,
+        SITE + FORWARD,
     ],
 )
 def test_what_is_right_passes_in_silence(text):

@@ -35,6 +35,10 @@ from config.kinds import CHECKS
         ("vip", "192.168.8.100/24"),
         ("interface", "eth0.7"),
         ("program", "/etc/tandem/notify"),
+        ("name server", "192.168.8.1"),
+        ("name server", "fd00::1"),
+        ("name server", "127.0.0.1:5353"),
+        ("name server", "[::1]:53"),
     ],
 )
 def test_a_text_of_its_kind_is_accepted(kind, text):
@@ -52,6 +56,8 @@ def test_a_text_of_its_kind_is_accepted(kind, text):
         ("hosts", "a.*.org"),
         ("hosts", "bücher.example"),
         ("statuses", "2xx"),
+        ("name server", "dns.example.org"),
+        ("name server", ":53"),
         ("statuses", "200-299, 399-300"),
         ("hosts", "::1"),
         ("token", "a b"),

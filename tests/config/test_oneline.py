@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.load import Faults, parse
-from config.oneline import NAME, build_reverse
+from config.oneline import NAME, build_forward, build_reverse
 from config.units import Listen
 
 HERE = pathlib.Path("/nonexistent")
@@ -28,6 +28,17 @@ def test_more_origins_and_options_are_written_out():
     assert config.site[0].preset == "tomcat"
     assert config.cache.memory == 2**30
     assert config.admin.listen == (Listen("127.0.0.1", 9600),)
+
+
+def test_a_forward_proxy_in_one_line():
+    text = build_forward([":3128"], ["192.168.8.0/24"])
+    assert text == '[forward]\nlisten = ":3128"\nclients = "192.168.8.0/24"\n'
+    more = build_forward([":3128"], ["10.0.0.0/8", "fd00::/8"], private=["10.0.0.5:80"], memory="1GB")
+    config = parse(more.encode(), NAME, HERE).config
+    assert config.forward is not None
+    assert list(map(str, config.forward.clients)) == ["10.0.0.0/8", "fd00::/8"]
+    assert [one.text for one in config.forward.allow_private] == ["10.0.0.5:80"]
+    assert config.cache.memory == 2**30
 
 
 def test_a_fault_names_the_command_line():

@@ -17,10 +17,11 @@ from config.render import (
     render,
     render_defaults,
     render_json_schema,
+    render_lan,
     render_pair,
     render_tomcat,
 )
-from config.schema import Config, Ha, Node, Rule, SecretFile, Site, Upstream
+from config.schema import Config, Forward, Ha, Node, Rule, SecretFile, Site, Upstream
 from config.units import Listen
 from tests.config.test_schema import TABLES
 
@@ -74,7 +75,9 @@ def test_no_option_uncommented_changes_what_is_so_without_it():
     rule = Rule(name="static")
     nodes = {"a": Node(address="192.168.8.4"), "b": Node(address="192.168.8.6")}
     ha = Ha(nodes=nodes, vip=("192.168.8.100/24",), secret=SecretFile(file="ha.key"))
-    assert accept(text.encode(), "default.toml") == Config(site=(settle(site, 1),), rule=(rule,), ha=ha)
+    assert accept(text.encode(), "default.toml") == Config(
+        site=(settle(site, 1),), forward=Forward(listen=(Listen("", 3128),)), rule=(rule,), ha=ha
+    )
     assert accept(render_defaults().encode(), "default.toml") == Config()
 
 
@@ -108,6 +111,14 @@ def test_the_start_for_a_pair_loads_without_a_warning_and_so_do_its_proposals(tm
         assert loaded.warnings == ()
         assert loaded.config.ha is not None
         assert set(loaded.config.ha.nodes) == {"a", "b"}
+
+
+def test_the_start_for_a_lan_loads_without_a_warning_and_so_do_its_proposals(tmp_path):
+    for text in (render_lan(), re.sub(r"(?m)^#(?=\S)", "", render_lan())):
+        loaded = parse(text.encode(), "t", tmp_path)
+        assert loaded.warnings == ()
+        assert loaded.config.forward is not None
+        assert loaded.config.site == ()
 
 
 @given(st.text())

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from config.units import (
     Address,
+    Destination,
     Duration,
     Hours,
     Listen,
@@ -56,6 +57,29 @@ def test_what_is_no_size_is_refused_with_what_is(text):
         Size.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "network", "port"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8", 0),
+        ("10.0.0.5", "10.0.0.5/32", 0),
+        ("fd00::/8", "fd00::/8", 0),
+        ("fd00::5", "fd00::5/128", 0),
+        ("10.0.0.5:8080", "10.0.0.5/32", 8080),
+        ("[fd00::5]:443", "fd00::5/128", 443),
+    ],
+)
+def test_a_destination_is_a_network_or_an_address_with_a_port(text, network, port):
+    made = Destination.parse(text)
+    assert (str(made.network), made.port) == (network, port)
+    assert made.text == text
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.0/8:80", "10.0.0.5:0", "10.0.0.5:65536", "a:80", "[10.0.0.5]:80", ":80"])
+def test_what_is_no_destination_is_refused_with_what_is(text):
+    with pytest.raises(ValueError, match=r"a destination is|a network is"):
+        Destination.parse(text)
+
+
 @given(st.integers(0, 3650 * 86_400_000))
 def test_a_duration_comes_back_from_its_text(milliseconds):
     duration = Duration(milliseconds / 1000)
@@ -69,7 +93,15 @@ def test_a_size_comes_back_from_its_text(number):
 
 @given(st.text())
 def test_parsers_raise_nothing_but_value_errors(text):
-    for parse in (Duration.parse, Size.parse, Listen.parse, parse_address, parse_host, parse_network):
+    for parse in (
+        Duration.parse,
+        Size.parse,
+        Listen.parse,
+        Destination.parse,
+        parse_address,
+        parse_host,
+        parse_network,
+    ):
         try:
             parse(text)
         except ValueError as exc:

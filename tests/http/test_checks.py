@@ -241,7 +241,7 @@ def test_no_part_of_a_head_is_a_request(raw):
         ("forward", b"http", b"http://a/", b"GET", 0),
         ("forward", b"https", b"http://a/", b"GET", 0),
         ("forward", b"https", b"https://a/", b"GET", 400),
-        ("forward", b"http", b"/", b"GET", 400),
+        ("forward", b"http", b"/", b"GET", 0),  # asked of the proxy itself
         ("forward", b"http", b"*", b"OPTIONS", 0),
         ("forward", b"http", b"a:443", b"CONNECT", 0),
         ("forward", b"http", b"[::1]:443", b"CONNECT", 0),
@@ -293,6 +293,93 @@ def test_the_authority_of_the_target_replaces_host():
 
 def test_options_in_absolute_form_without_path_means_the_server():
     assert read_request(get(b"http://a", method=b"OPTIONS")).head.target == b"*"
+
+
+HOSTS = [
+    (b"example.org", b"example.org"),
+    (b"EXAMPLE.org.", b"example.org"),
+    (b"a_b.example-1.org", b"a_b.example-1.org"),
+    (b"intranet", b"intranet"),
+    (b"1.2.3.4", b"1.2.3.4"),
+    (b"255.255.255.255", b"255.255.255.255"),
+    (b"1.example", b"1.example"),
+    (b"0xa.example", b"0xa.example"),
+    (b"[2001:DB8:0:0::1]", b"[2001:db8::1]"),
+    (b"[::FFFF:1.2.3.4]", b"[::ffff:102:304]"),
+    (b"x" * 63 + b".org", b"x" * 63 + b".org"),
+]
+ODD_HOSTS = [
+    b"",
+    b".",
+    b"example.org..",
+    b".example.org",
+    b"a..b",
+    b"x" * 64 + b".org",
+    b".".join([b"x" * 63] * 4) + b".org",
+    b"127.1",
+    b"127.0.1",
+    b"2130706433",
+    b"0x7f000001",
+    b"0x7f.0.0.1",
+    b"0177.0.0.1",
+    b"127.0.0.01",
+    b"00.0.0.0",
+    b"256.1.1.1",
+    b"1.2.3.4.5",
+    b"1.2.3.4..",
+    b"127.0.0.0x1",
+    b"a.0x",
+    b"a.1",
+    b"127%2e0.0.1",
+    b"%31.2.3.4",
+    b"ex%61mple.org",
+    b"[::1%25lo]",
+    b"[::1%lo]",
+    b"[fe80::1%eth0]",
+    b"[v1.x]",
+    b"[127.0.0.1]",
+    b"::1",
+    b"user@example.org",
+    b"user:pass@example.org",
+    b"example.org:",
+    b"exa!mple.org",
+    b"a,b",
+    b"a;b",
+    b"b\xc3\xbccher.example",
+    b"localhost#",
+]
+
+
+@pytest.mark.parametrize(("host", "spelt"), HOSTS)
+def test_a_proxy_knows_a_host_in_one_spelling(host, spelt):
+    head = read_request(get(b"http://%b/" % host), mode="forward").head
+    assert head.authority == spelt
+    assert head.fields.all(b"host") == [spelt]
+    assert read_request(get(host + b":443", method=b"CONNECT"), mode="forward").head.authority == spelt + b":443"
+
+
+@pytest.mark.parametrize("host", ODD_HOSTS)
+def test_a_proxy_refuses_what_some_resolver_would_take_for_an_address(host):
+    if host != b"example.org:":  # an empty port is the default one in a URL (RFC 3986 §3.2.3)
+        assert status_of(get(b"http://%b/" % host), mode="forward") == 400
+    assert status_of(get(b"%b:443" % host, method=b"CONNECT"), mode="forward") == 400
+
+
+@pytest.mark.parametrize("port", [b"0", b"65536", b"99999", b"123456", b"-1", b"+80", b"80a", b" 80", b"0x50"])
+def test_a_proxy_refuses_odd_ports(port):
+    assert status_of(get(b"http://example.org:%b/" % port), mode="forward") == 400
+    assert status_of(get(b"example.org:%b" % port, method=b"CONNECT"), mode="forward") == 400
+
+
+def test_host_says_nothing_beside_an_absolute_target():
+    head = read_request(get(b"http://right.example/", host=b"Host: wrong.example"), mode="forward").head
+    assert (head.authority, head.fields.all(b"host")) == (b"right.example", [b"right.example"])
+
+
+def test_without_a_scheme_it_is_asked_of_the_proxy_itself():
+    assert read_request(get(b"/wpad.dat", host=b"Host: wpad"), mode="forward").head.scheme == b""
+    assert read_request(get(b"*", host=b"Host: wpad", method=b"OPTIONS"), mode="forward").head.scheme == b""
+    assert read_request(get(b"http://a/"), mode="forward").head.scheme == b"http"
 
 
 def test_connect_keeps_its_port():

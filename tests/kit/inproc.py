@@ -22,13 +22,14 @@ import uvloop
 from config.load import parse
 from config.units import MonoTime, WallTime
 from proxy.cache.store import Store
-from proxy.modes.reverse import Reverse, site_names
+from proxy.modes.every import Modes, names_of
+from proxy.modes.reverse import site_names
 from proxy.observe import metrics
 from proxy.observe.accesslog import compile_format
 from proxy.observe.observer import AccessLog, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
-from proxy.server.front import MEMO_SHARE, Door, Front
+from proxy.server.front import MEMO_SHARE, Door, Front, forward_door
 from proxy.server.protocol import ClientConnection
 from proxy.upstream.client import Upstreams
 from proxy.upstream.pool import Pool
@@ -227,7 +228,7 @@ class Stack:
         self._resolver = Resolver(clock=now)
         self.store = Store(config.cache.memory, most_variants=config.cache.variants, clock=lambda: MonoTime(now()))
         names = site_names(config)
-        self._layout = metrics.layout(names)
+        self._layout = metrics.layout(names_of(config))
         logs = [AccessLog(self.log, compile_format(self._format))]  # type: ignore[arg-type]  # all that is asked of a file
         self.observer = Observer(metrics.view(self._region), self._layout, logs, offset=lambda: offset)
         outbox = Outbox(loop)
@@ -246,7 +247,8 @@ class Stack:
         )
         self.front = Front(loop, self.pipeline, self.store, self.observer, self.wheel, outbox, offset)
         self.front.now = self.front.pump.now = now
-        mode = Reverse(config, {})
+        mode = Modes(config, {})
+        self._resolver.configure(config.dns.servers, config.dns.negative_ttl)
         self.pipeline.configure(mode, {name: Pool(spec, None) for name, spec in mode.pools.items()})
         self.front.configure(
             config.limits,
@@ -257,14 +259,18 @@ class Stack:
         scheme = b"http" if self._tls is None else b"https"
         self.doors = []
         for index, listen in enumerate(mode.listeners):
+            if mode.forward is not None and mode.is_forward(index):
+                self.doors.append(forward_door(listen, index, mode.forward, config.limits))
+                continue
             views = {
                 name: mode.sites[name] for site, name in zip(config.site, names, strict=True) if listen in site.listen
             }
             authority = b"localhost:%d" % listen.port
             self.doors.append(Door(listen, index, scheme, "reverse", config.limits, views, authority))
+        sockets = {sock.getsockname()[1]: sock for sock in self._sockets}
         self._servers = [
-            await loop.create_server(self._acceptor(door), sock=sock, ssl=self._tls)
-            for door, sock in zip(self.doors, self._sockets, strict=True)
+            await loop.create_server(self._acceptor(door), sock=sockets[door.listen.port], ssl=self._tls)
+            for door in self.doors
         ]
 
     def _acceptor(self, door: Door) -> Callable[[], ClientConnection]:

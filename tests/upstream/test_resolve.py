@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from dataclasses import dataclass, field
 
 import pytest
 import uvloop
@@ -246,3 +247,88 @@ def test_a_silent_name_server_ends_a_connect_with_a_dns_error_in_time():
         assert caught.value.kind is errors.DNS_ERROR
 
     with_server(scenario, silent=True)
+
+
+# ---- where connections may go ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Only:
+    """A permission for some addresses that remembers what it was asked."""
+
+    addresses: tuple[str, ...]
+    asked: list = field(default_factory=list, compare=False)
+
+    def refusal(self, address, port, *, here):
+        self.asked.append((address, port, here))
+        return None if address in self.addresses else Failure(errors.ADDRESS_REFUSED, address)
+
+
+def connecting(*addresses, reach):
+    """What becomes of a connect to a name with these addresses, and whether anybody was connected to."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def scenario(resolver, dns, clock):
+        origin = Origin("http", "some.example.org", listener.getsockname()[1], reach=reach)
+        try:
+            sock = await resolver.connect(origin, 2.0)
+        except Failure as failure:
+            return failure
+        with sock:
+            return sock.getpeername()[0]
+
+    with listener:
+        result = with_server(scenario, names={"some.example.org": (list(addresses), 60)})
+        listener.setblocking(False)
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return result, False
+        return result, True
+
+
+def test_an_address_that_may_not_be_reached_gets_no_connection():
+    reach = Only(())
+    failure, touched = connecting("127.0.0.1", reach=reach)
+    assert failure.kind is errors.ADDRESS_REFUSED
+    assert not touched
+    assert [(address, here) for address, _, here in reach.asked] == [("127.0.0.1", True)]
+
+
+def test_of_several_addresses_those_that_may_be_reached_are_tried():
+    reach = Only(("127.0.0.1",))
+    assert connecting("127.0.0.2", "127.0.0.1", reach=reach) == ("127.0.0.1", True)
+    # Each before it is connected to, and once more the one that was.
+    assert sorted(address for address, _, _ in reach.asked) == ["127.0.0.1", "127.0.0.1", "127.0.0.2"]
+
+
+def test_the_address_that_is_connected_has_the_last_word():
+    @dataclass(frozen=True)
+    class Fickle:
+        asked: list = field(default_factory=list, compare=False)
+
+        def refusal(self, address, port, *, here):
+            self.asked.append(address)
+            return Failure(errors.ADDRESS_REFUSED, address) if len(self.asked) > 1 else None
+
+    failure, _ = connecting("127.0.0.1", reach=Fickle())
+    assert failure.kind is errors.ADDRESS_REFUSED
+
+
+def test_other_servers_make_what_is_known_void_and_the_negative_lifetime_is_a_setting():
+    async def scenario(resolver, dns, clock):
+        assert await resolver.resolve("app.example.org", 80) == v4("10.0.0.1")
+        resolver.configure([dns.server], 60.0)
+        async with FakeNameServer({"app.example.org": (["10.0.0.2"], 30)}) as other:
+            resolver.configure([other.server], 60.0)
+            assert await resolver.resolve("app.example.org", 80) == v4("10.0.0.2")
+            with pytest.raises(Failure):
+                await resolver.resolve("no.example.org", 80)
+            other.names["no.example.org"] = (["10.0.0.3"], 30)
+            clock.now += 59.0
+            with pytest.raises(Failure):
+                await resolver.resolve("no.example.org", 80)
+            later(resolver, other, clock, 2.0)
+            assert await resolver.resolve("no.example.org", 80) == v4("10.0.0.3")
+
+    with_server(scenario, names={"app.example.org": (["10.0.0.1"], 30)})

@@ -1,0 +1,123 @@
+"""Whether a client may ask for that, and which origin the request names."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from config.load import accept
+from proxy import errors
+from proxy.exchange import Client, Origin, Route, Tunnel
+from proxy.http.message import Fields, RequestHead
+from proxy.modes.every import Modes
+from proxy.modes.forward import listeners_of, ours_of
+from proxy.policy import key
+
+CLIENTS = '[forward]\nlisten = ":3128"\nclients = ["192.168.8.0/24", "fd00:8::/64"]\n'
+
+
+def build(more=""):
+    return Modes(accept((CLIENTS + more).encode(), "test"), {}).forward
+
+
+def head(authority="example.org", *, method="GET", scheme="http", path="/"):
+    return RequestHead(method.encode(), scheme.encode(), authority.encode(), path.encode(), None, (1, 1), Fields())
+
+
+def ask(mode, authority="example.org", *, address="192.168.8.7", **more):
+    return mode.route(head(authority, **more), Client(address, 40000, ("192.168.8.4", 3128), b"http"))
+
+
+@pytest.mark.parametrize(
+    ("authority", "host", "port"),
+    [
+        ("example.org", "example.org", 80),
+        ("example.org:8080", "example.org", 8080),
+        ("9.9.9.9", "9.9.9.9", 80),
+        ("[2606:4700::1]", "2606:4700::1", 80),
+        ("[2606:4700::1]:8080", "2606:4700::1", 8080),
+    ],
+)
+def test_the_origin_is_the_one_that_the_target_names(authority, host, port):
+    mode = build()
+    way = ask(mode, authority)
+    assert isinstance(way, Route)
+    assert way.origin == Origin("http", host, port, reach=mode.reach)
+    assert way.site == "forward"
+
+
+@pytest.mark.parametrize("address", ["192.168.9.7", "203.0.113.1", "unix", "fd00:9::1", ""])
+def test_nobody_is_served_who_is_not_listed(address):
+    mode = build()
+    assert ask(mode, address=address).kind is errors.STRANGER
+    assert ask(mode, "example.org:443", address=address, method="CONNECT").kind is errors.STRANGER
+    assert not mode.classify(address)
+    assert mode.classify("192.168.8.7")
+
+
+def test_without_clients_nobody_is_served():
+    mode = Modes(accept(b'[forward]\nlisten = ":3128"\n', "test"), {}).forward
+    assert ask(mode, address="127.0.0.1").kind is errors.STRANGER
+
+
+@pytest.mark.parametrize(("port", "allowed"), [(80, 1), (443, 1), (1025, 1), (65535, 1), (22, 0), (25, 0), (1024, 0)])
+def test_http_goes_to_web_ports_and_high_ones(port, allowed):
+    way = ask(build(), f"example.org:{port}")
+    assert isinstance(way, Route) if allowed else way.kind is errors.PORT_REFUSED
+
+
+@pytest.mark.parametrize(("port", "allowed"), [(443, 1), (80, 0), (22, 0), (25, 0), (8443, 0)])
+def test_connect_goes_to_443_alone_unless_more_is_allowed(port, allowed):
+    way = ask(build(), f"example.org:{port}", method="CONNECT")
+    assert isinstance(way, Tunnel) if allowed else way.kind is errors.PORT_REFUSED
+    way = ask(build("connect_ports = [8443, 22]"), f"example.org:{port}", method="CONNECT")
+    assert isinstance(way, Tunnel) == (port in {8443, 22})
+
+
+def test_what_is_asked_in_origin_form_is_asked_of_the_proxy_itself():
+    assert ask(build(), scheme="").kind is errors.NO_SERVER
+
+
+def test_an_origin_named_by_a_request_is_never_put_aside_and_not_checked():
+    mode = build('timeouts = { connect = "1s" }\nretry = false')
+    way = ask(mode)
+    spec = mode.pool_spec(way.origin)
+    assert spec.origins == (way.origin,)
+    assert spec.eject.failures == 0
+    assert spec.health is None
+    assert spec.timeouts.connect == 1.0
+    assert not spec.retry
+
+
+def test_its_keys_are_not_those_of_a_site_and_depend_on_what_may_be_reached():
+    keys = {key.primary_key(head(), build(more).rules) for more in ("", 'allow_private = ["10.0.0.0/8"]')}
+    assert len(keys) == 2
+    assert b"http://example.org/" not in keys
+    assert {key.url_of(one) for one in keys} == {b"http://example.org/"}
+
+
+def test_a_cache_for_many_users_keeps_nothing_with_a_cookie():
+    assert build().rules.set_cookie == "skip"
+
+
+def test_own_listeners_and_addresses_are_all_of_the_instance_and_its_pair():
+    config = accept(
+        (
+            CLIENTS
+            + """
+[[site]]
+listen = ["127.0.0.1:8080"]
+upstream = ["10.0.0.1:8080"]
+[admin]
+listen = ["127.0.0.1:9600"]
+[ha]
+vip = ["192.168.8.100/24"]
+nodes = { a = { address = "192.168.8.4", link = "10.9.9.4" }, b = "192.168.8.6" }
+"""
+        ).encode(),
+        "test",
+    )
+    assert [listen.text for listen in listeners_of(config)] == ["127.0.0.1:8080", "127.0.0.1:9600", ":3128"]
+    assert set(map(str, ours_of(config))) == {"192.168.8.100", "192.168.8.4", "10.9.9.4", "192.168.8.6"}
+    assert ip_address("192.168.8.100") in Modes(config, {}).forward.reach.ours
