@@ -185,7 +185,7 @@ def test_what_a_trusted_hop_tells_beside_the_target_is_in_the_key(planner, line,
 def test_a_hop_that_passes_on_its_clients_inventions_does_not_fill_the_cache():
     mode = Reverse(accept(SITES.encode(), "test"), {})
     own = Planner(SimpleNamespace(mode=mode, via=b"tandem-x", now=lambda: 0.0))
-    own.configure(mode)
+    own.configure(mode.sites.values())
     for number in range(64):
         key_of_hop(own, b"X-Forwarded-Host: h%d" % number)
     last, _ = make_plan(own, b"X-Forwarded-Host: one-more", address="10.0.0.2", trusted=["shop.test"])
