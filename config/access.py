@@ -22,7 +22,7 @@ LIST = "list:"
 T = TypeVar("T")
 _OWN = ("client", "user", "group", "domain", "destination", "port", "time")  # conditions about access alone
 _OTHERS = ("site", "path", "host")  # conditions of sites
-_CACHING = ("ttl", "cache", "cookies", "upstream", "redirect", "answer")
+_ALSO = frozenset(("name", "match", "action", "login"))  # what a rule with `action` has; the others are of sites
 
 
 class Findings(Protocol):
@@ -61,7 +61,7 @@ def _check_rule(found: Findings, i: int, rule: Rule) -> None:
     for name in _given(rule.match, _OTHERS):
         found.fault(("rule", i, "match", name), f"`{name}` is no condition of a rule with `action`", _instead(name))
     defaults = Rule(name=rule.name)
-    for name in _CACHING:
+    for name in (name for name in Rule.__struct_fields__ if name not in _ALSO):
         if getattr(rule, name) != getattr(defaults, name):
             found.fault(("rule", i, name), f"a rule has either `action` or `{name}`", "make it two rules")
     if not rule.login and rule.action != "allow":

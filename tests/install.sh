@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(
-  apache2-utils curl default-jdk-headless haproxy iproute2 keepalived nftables nginx-light redis-server squid
+  apache2-utils curl default-jdk-headless haproxy iproute2 keepalived nftables nginx-light nodejs redis-server squid
   stress-ng tomcat10 tomcat10-examples varnish wrk
 )
 services=(haproxy keepalived nftables nginx redis-server squid tomcat10 varnish varnishncsa)
