@@ -102,7 +102,7 @@ class Landing:
         flight.outdated = flight.outdated or not validation.may_keep(made.stored)
         flight.tail = made.tail
         flight.begin_body(made.stored, pattern.route.rules.max_object)
-        said = validation.for_this_client(head, pattern.route.rules)
+        said = validation.for_this_client(head, made.stored, pattern.route.rules)
         self._serve_flight(flight, made.stored, said, fwd_status=head.status)
 
     def part_landed(self, flight: Flight, stored: StoredResponse) -> StoredResponse:
@@ -206,7 +206,7 @@ class Landing:
                     x.outcome = Outcome.REVALIDATED
                     if x is leader:
                         self._spine.answers.from_stored(
-                            x, new, fetched=True, said=validation.for_this_client(head, pattern.route.rules)
+                            x, new, fetched=True, said=validation.for_this_client(head, new, pattern.route.rules)
                         )
                     elif self.may_follow(x, new):
                         self._spine.answers.from_stored(x, new, fetched=True, collapsed=True)

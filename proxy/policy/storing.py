@@ -325,6 +325,13 @@ def _refused_by_cookie(fields: Fields, span: Lifetime, rules: CacheRules) -> Rea
     return None
 
 
+def keeps_cookies(fields: Fields, span: Lifetime, rules: CacheRules) -> bool:
+    """Set-Cookie among these fields is stored with them, or there is none."""
+    if b"set-cookie" not in fields:
+        return True
+    return rules.set_cookie == "store" and _refused_by_cookie(fields, span, rules) is None
+
+
 def _session_is_told(request: RequestHead, fields: Fields, rules: CacheRules) -> bool:
     """A field repeats the session id that was left out of the key, or hands one out as a path parameter (a Location, a
     Link).

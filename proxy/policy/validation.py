@@ -176,10 +176,12 @@ def freshen(
     fields = _updated(stored.head.fields, news, rules)
     govern = governing(fields, rules)
     fields = storing.storable_fields(fields, govern.control, rules)
-    head = stored.head.with_fields(fields)
     sent = request.fields if request is not None else stored.request_fields or Fields()
     personal = storing.is_personal(sent, fields, rules)
-    span = lifetime(govern, head, response_time, rules, personal=personal)
+    span = lifetime(govern, stored.head.with_fields(fields), response_time, rules, personal=personal)
+    if not storing.keeps_cookies(fields, span, rules):
+        fields = fields.without({b"set-cookie"})
+    head = stored.head.with_fields(fields)
     names = parse_vary(news.all(b"vary")) if b"vary" in news else _names(stored)
     same = names == _names(stored)
     return stored.replaced(
@@ -202,7 +204,7 @@ def freshen(
 def _updated(old: Fields, news: Fields, rules: CacheRules) -> Fields:
     """Each field of the news in place of the old lines of its name, new ones at the end (RFC 9111 §3.2)."""
     govern = governing(news, rules)
-    allowed = storing.storable_fields(news, govern.control, rules).without(INTEGRAL | {b"set-cookie"})
+    allowed = storing.storable_fields(news, govern.control, rules).without(INTEGRAL)
     pending = {name: [line for line in allowed.lines if line[0].lower() == name] for name in allowed.names()}
     gone = frozenset(pending)
     lines: list[Line] = []
@@ -217,13 +219,15 @@ def _updated(old: Fields, news: Fields, rules: CacheRules) -> Fields:
     return Fields(lines)
 
 
-def for_this_client(response: ResponseHead, rules: CacheRules = storing.DEFAULT_RULES) -> tuple[Line, ...]:
+def for_this_client(response: ResponseHead, updated: StoredResponse, rules: CacheRules) -> tuple[Line, ...]:
     """Lines of a 304 that go out with the answer it confirmed, but into no store: the upstream's Age, and cookies.
 
-    departs: RFC 9111 §3.2 would store a Set-Cookie of a 304 too. It was made for one client at one moment; it reaches
-    that one only.
+    departs: RFC 9111 §3.2 would store every Set-Cookie of a 304. One that would not be stored with a 200 was made for
+    one client, and reaches that one only.
     """
-    alone = {b"age"} if rules.ignore_cookies else {b"age", b"set-cookie"}
+    alone = {b"age"}
+    if not rules.ignore_cookies and b"set-cookie" not in updated.head.fields:
+        alone.add(b"set-cookie")
     return tuple(line for line in response.fields.lines if line[0].lower() in alone)
 
 
@@ -279,7 +283,7 @@ def told_by_head(updated: StoredResponse, response: ResponseHead, rules: CacheRu
     length = response.fields.get(b"content-length")
     if length is None and updated.length is not None:
         length = b"%d" % updated.length
-    lines = for_this_client(response, rules)
+    lines = for_this_client(response, updated, rules)
     if length is not None:
         lines += ((b"Content-Length", length),)
     return response.with_fields(updated.head.fields.plus(*lines))

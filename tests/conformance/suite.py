@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.conformance.cases import (
     conditions,
     configured,
+    corners,
     directives,
     freshness,
     matching,
@@ -21,7 +22,7 @@ from tests.kit.proxy import reverse
 if TYPE_CHECKING:
     from tests.conformance.runner import Stage
 
-MODULES = (directives, freshness, storing, matching, requests, stale, conditions, methods, configured)
+MODULES = (directives, freshness, storing, matching, requests, stale, conditions, methods, corners, configured)
 CASES = tuple(one for module in MODULES for one in module.CASES)
 
 # Cases that fail, and why.

@@ -195,6 +195,7 @@ def test_a_304_replaces_the_fields_it_has_and_leaves_the_others():
             "Content-Encoding: br",
             f"Date: {date(500).decode()}",
             "New: 1",
+            "Set-Cookie: a=b",
         ]
     )
     assert result.body is one.body
@@ -260,13 +261,30 @@ def test_private_fields_of_the_news_are_left_out():
     assert names(result.head) == ["cache-control", "etag", "date", "x-b"]
 
 
-def test_cookies_and_age_of_a_304_reach_one_client_and_no_store():
+@pytest.mark.rfc("9111", "3.2")
+def test_cookies_of_a_304_replace_those_stored_where_they_would_be_stored_with_a_200():
+    """S6, SU."""
+    one = stored('ETag: "a"', "Set-Cookie: a=1")
+    assert freshened(one, "Set-Cookie: a=2").head.fields.all(b"set-cookie") == [b"a=2"]
+    assert freshened(one).head.fields.all(b"set-cookie") == [b"a=1"]
+    for news, rules in (
+        (["Set-Cookie: JSESSIONID=1"], TOMCAT),
+        (["Set-Cookie: a=2"], CacheRules(set_cookie="strip")),
+        (["Set-Cookie: a=2"], CacheRules(set_cookie="skip")),
+        (["Set-Cookie: a=2"], CacheRules(ignore_cookies=True)),
+        (["Set-Cookie: a=2", "Cache-Control: public"], RULES),
+    ):
+        assert b"set-cookie" not in freshened(one, *news, rules=rules).head.fields, news
+
+
+def test_what_is_not_stored_of_a_304_reaches_one_client():
     """A7, S6."""
     head = reply("Set-Cookie: JSESSIONID=1", "Age: 5", "ETag: x", status=304)
-    assert validation.for_this_client(head) == ((b"Set-Cookie", b"JSESSIONID=1"), (b"Age", b"5"))
-    assert validation.for_this_client(head, CacheRules(ignore_cookies=True)) == ((b"Age", b"5"),)
-    one = stored('ETag: "a"')
-    assert "set-cookie" not in names(freshened(one, "Set-Cookie: JSESSIONID=1", rules=TOMCAT).head)
+    plain, cookie = stored('ETag: "a"'), stored('ETag: "a"', "Set-Cookie: a=1")
+    assert validation.for_this_client(head, plain, RULES) == ((b"Set-Cookie", b"JSESSIONID=1"), (b"Age", b"5"))
+    assert validation.for_this_client(head, cookie, RULES) == ((b"Age", b"5"),)
+    assert validation.for_this_client(head, plain, CacheRules(ignore_cookies=True)) == ((b"Age", b"5"),)
+    assert "set-cookie" not in names(freshened(plain, "Set-Cookie: JSESSIONID=1", rules=TOMCAT).head)
 
 
 def test_a_lifetime_by_rule_is_kept_unless_cookies_came_along():
