@@ -21,6 +21,7 @@ from proxy.exchange import FixedAnswer, Origin, PoolSpec, Route
 from proxy.http.message import Fields, ResponseHead
 from proxy.policy import cookies, device
 from proxy.policy.rules import Bypassing, CacheRules, QueryRules
+from proxy.policy.target import glob_fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -94,6 +95,11 @@ class Reverse:
     def cache_rules(self) -> tuple[CacheRules, ...]:
         """All that differ, for who must know every key that a URL may have."""
         return tuple(dict.fromkeys(self._cache_rules))
+
+    def serves(self, site: str, authority: bytes) -> bool:
+        """On some listener a request for this authority goes to this site."""
+        found = (self.site_of(authority, listener) for listener in range(len(self._doors)))
+        return any(view is not None and view.name == site for view in found)
 
     def site_of(self, authority: bytes, listener: int) -> SiteView | None:
         """The site that `route` would take."""
@@ -229,7 +235,7 @@ class Patterns:
         for number, pieces in self._general:
             if number >= found:
                 break
-            if _pieces_match(path, pieces):
+            if glob_fits(path, pieces):
                 return number
         return found
 
@@ -250,20 +256,6 @@ class _Starts:
         assert found is not None
         assert found.lastindex is not None
         return self._numbers[found.lastindex - 1]
-
-
-def _pieces_match(path: bytes, pieces: tuple[bytes, ...]) -> bool:
-    """Each piece is looked for at its first place: a later one would only leave less for the next (no backtracking)."""
-    first, *middle, last = pieces
-    if len(path) < len(first) + len(last) or not path.startswith(first) or not path.endswith(last):
-        return False
-    at, end = len(first), len(path) - len(last)
-    for piece in middle:
-        at = path.find(piece, at, end)
-        if at < 0:
-            return False
-        at += len(piece)
-    return True
 
 
 def _unescaped(path: bytes) -> bytes:
