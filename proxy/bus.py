@@ -129,6 +129,7 @@ class Purge(Message, frozen=True):
     value: str
     soft: bool = False  # make stale instead of removing
     dry_run: bool = False  # only count
+    site: str = ""  # nothing but what this site's names reach; empty: of all sites
 
 
 class Purged(Message, frozen=True):

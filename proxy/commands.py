@@ -5,6 +5,7 @@ Exit status: 0 fine, 1 something is faulty or nothing runs, 2 wrong usage. Impor
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
@@ -18,7 +19,6 @@ from proxy.console import escape
 from proxy.runtime import ADMIN_SOCKET, choose_folder, routers_of
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Sequence
 
     Plain = dict[str, Any]
@@ -27,8 +27,25 @@ FINE: Final = 0
 FAULTY: Final = 1
 USAGE: Final = 2
 TIMEOUT: Final = 15.0  # seconds; above what admin itself waits for a silent worker
+SWEEPING: Final = 75.0  # the same where it may look at all that is stored
 # An address is sent as it was typed, but for blanks and what is not ASCII, which are percent-encoded (RFC 3986 §2.1).
 _AS_TYPED: Final = "%!#$&'()*+,/:;=?@[]~\"<>\\^`{|}"
+
+
+PURGE_EXAMPLES: Final = """\
+examples:
+  tandem purge https://shop.example.org/a?x=1            one address
+  tandem purge --prefix https://shop.example.org/news/   all below it
+  tandem purge --tag article-17                          what the origin tagged so
+  tandem purge --match 'shop.example.org/images/*.png'   a glob of the path; `*` is any text. With a `?` in it, of
+                                                         path and query
+  tandem purge --match '*.example.org~^/[a-z]{2}/news$'  a regular expression, looked for in path and query
+  tandem purge --match '/robots.txt' --dry-run           on every host; only count
+  tandem purge --all --site shop --hard                  all of one site, removed at once
+
+`*.example.org` is every name below it. Regular expressions have no look-around and no back references: each is
+matched in time linear in the address. Exit status: 0 applied on all workers, 1 not on all, 2 faulty words.
+"""
 
 
 class CommandError(Exception):
@@ -48,12 +65,18 @@ def add_arguments(subparsers: argparse._SubParsersAction[argparse.ArgumentParser
     clear = subparsers.add_parser(
         "purge",
         help="purge stored responses",
-        description="Purge stored responses. They stay, to be validated before their next use, unless --hard is given.",
+        description="Purge stored responses, on all workers before this command ends. They stay, to be validated "
+        "before their next use (an object that has not changed then costs no body), unless --hard is given.",
+        epilog=PURGE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = clear.add_mutually_exclusive_group(required=True)
-    what.add_argument("url", nargs="?", metavar="URL", help="the responses stored for this address")
+    what.add_argument("url", nargs="?", metavar="URL", help="the responses stored for this address, all variants")
     what.add_argument("--prefix", metavar="URL", help="all whose address begins with this")
+    what.add_argument("--tag", metavar="TAG", help="all with this tag: Cache-Tag, Surrogate-Key, xkey, Cache-Groups")
+    what.add_argument("--match", metavar="PATTERN", help="HOST/GLOB or HOST~REGEX; without HOST: every host")
     what.add_argument("--all", action="store_true", help="everything that is stored")
+    clear.add_argument("--site", metavar="NAME", default="", help="of these, only what this site's names reach")
     clear.add_argument("--hard", action="store_true", help="remove instead of validating before the next use")
     clear.add_argument("--dry-run", action="store_true", help="only count what would be purged")
     _common(clear)
@@ -71,8 +94,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, path: Path, limit: float) -> None:
+        super().__init__("localhost", timeout=limit)
         self._path = path
 
     def connect(self) -> None:
@@ -87,9 +110,9 @@ def socket_path(args: argparse.Namespace) -> Path:
     return choose_folder(args.runtime, os.environ, os.geteuid()) / ADMIN_SOCKET
 
 
-def ask(path: Path, method: str, target: str, body: Plain | None = None) -> tuple[int, Plain]:
+def ask(path: Path, method: str, target: str, body: Plain | None = None, limit: float = TIMEOUT) -> tuple[int, Plain]:
     """Status (200 or 504) and JSON answer of the instance behind this socket. Raises CommandError for all else."""
-    connection = _UnixConnection(path)
+    connection = _UnixConnection(path, limit)
     try:
         data = None if body is None else json.dumps(body)
         connection.request(method, target, data, {} if data is None else {"Content-Type": "application/json"})
@@ -102,7 +125,7 @@ def ask(path: Path, method: str, target: str, body: Plain | None = None) -> tupl
     except PermissionError as problem:
         raise CommandError(f"{path}: permission denied; be root, or a member of the socket's group") from problem
     except TimeoutError as problem:
-        raise CommandError(f"{path}: no answer within {TIMEOUT:g} s") from problem
+        raise CommandError(f"{path}: no answer within {limit:g} s") from problem
     except (OSError, http.client.HTTPException, ValueError) as problem:
         raise CommandError(f"{path}: {problem or type(problem).__name__}") from problem
     finally:
@@ -205,16 +228,25 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 def purge(args: argparse.Namespace) -> int:
     """1 if a living worker did not apply it, 2 if what to purge was no address."""
     wanted: Plain = {"hard": args.hard, "dry_run": args.dry_run}
+    if args.site:
+        wanted["site"] = args.site
     if args.all:
         wanted["all"] = True
+    elif args.tag is not None or args.match is not None:
+        wanted["tag" if args.match is None else "match"] = args.tag if args.match is None else args.match
     else:
-        wanted["prefix" if args.prefix else "url"] = quote(args.prefix or args.url or "", safe=_AS_TYPED)
+        wanted["url" if args.prefix is None else "prefix"] = as_typed(args.prefix or args.url or "")
     try:
-        code, answer = ask(socket_path(args), "POST", "/v1/purge", wanted)
+        code, answer = ask(socket_path(args), "POST", "/v1/purge", wanted, limit=SWEEPING)
     except CommandError as problem:
         return _say_fault(problem)
     _show(answer, describe_purge(answer), as_json=args.json)
     return FINE if code == 200 else FAULTY
+
+
+def as_typed(url: str) -> str:
+    """The address as it travels: blanks and what is not ASCII are percent-encoded."""
+    return quote(url, safe=_AS_TYPED)
 
 
 def describe_purge(answer: Plain) -> list[str]:

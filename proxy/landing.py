@@ -240,7 +240,8 @@ class Landing:
             new = validation.adopt(new, asked)
         if not validation.may_keep(new):
             self._spine.store.remove(old)
-        elif old.live:  # else it was purged or replaced meanwhile, which must not be undone
+        elif old.live and not (flight.is_void(old) or flight.is_void(new)):
+            # else it was purged or replaced meanwhile, which must not be undone
             self._spine.store.put(new)
         return new
 

@@ -25,7 +25,7 @@ from proxy.http.fields import format_date
 from proxy.http.message import Fields, RequestHead, ResponseHead
 from proxy.landing import Landing
 from proxy.planning import SAYING, Planner
-from proxy.policy import parts, reuse, storing, validation
+from proxy.policy import parts, reuse, storing, target, validation
 from proxy.policy.reasons import Reason
 from proxy.relaying import Relaying
 from proxy.tunnelling import Tunnelling
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from proxy.observe.observer import Observer
     from proxy.plan import Plan
     from proxy.upstream.client import Upstreams
+
+    Purging = Callable[[str, str, str, bool], Awaitable[int]]  # (kind, value, site, soft) -> how many went
 
 log = logging.getLogger("tandem")
 
@@ -83,9 +85,9 @@ class Pipeline:
         self.wall = wall
         self.via = via
         self.spawn = spawn
-        # Told to the other workers, and answered when all have done it; alone, there is nobody to tell.
-        self.purge_elsewhere: Callable[[bytes], Awaitable[int]] | None = None
-        self.invalidate_elsewhere: Callable[[bytes], None] | None = None
+        # Done here and by the other workers, and answered when all have done it; an invalidation they are only told of.
+        self.purge: Purging | None = None
+        self.invalidate_elsewhere: Callable[[str, bytes], None] | None = None
         self.tally = Tally()
         self.mode: Mode
         self.pools: Mapping[str, Pool] = {}
@@ -304,34 +306,26 @@ class Pipeline:
     # ---- purge -------------------------------------------------------------------------------------------------------
 
     def _purge(self, x: Exchange, plan: Plan) -> None:
-        """PURGE from the networks a site names: the URL's stored responses go, on every worker, before the answer."""
+        """PURGE from the networks a site names: the address, or what bears the tags named, on every worker, before the
+        answer.
+        """
         x.outcome = Outcome.ANSWER
-        if not plan.may_purge or not plan.key:
+        if not plan.may_purge or not plan.key or plan.view is None or self.purge is None:
             self.answers.fail(x, Failure(errors.FORBIDDEN, "PURGE from here"))
             return
-        count = self._purge_here(plan)
-        if self.purge_elsewhere is None:
-            self._purged(x, count)
-        else:
-            x.producer = asking = Asking(self, x)
-            self.spawn(self._purge_all(x, plan.key, count, self.purge_elsewhere, asking))
-
-    def _purge_here(self, plan: Plan) -> int:
-        """Under all keys that the URL has: as asked for, under what trusted hops have told, and with what rules add."""
-        bare = plan.key.partition(b"\n")[0]
-        if isinstance(plan.way, Route) and plan.way.rules.many_keys:
-            self.flights.outdate_where(lambda flight: flight.key.partition(b"\n")[0] == bare)
-            return self.store.purge_key(bare) + self.store.purge_prefix(bare + b"\n")
-        found = {plan.key, bare, *(bare + end for end in self.planner.beside)}
-        for one in found:
-            self.flights.outdate(one)
-        return sum(map(self.store.purge_key, found))
+        tags = target.tags_asked(plan.request)
+        key = target.bare(plan.key).decode("ascii", "replace")
+        wanted = [("tag", tag) for tag in tags] if tags else [("key", key)]
+        x.producer = asking = Asking(self, x)
+        self.spawn(self._purge_all(x, wanted, plan.view.name, target.asks_soft(plan.request), self.purge, asking))
 
     async def _purge_all(
-        self, x: Exchange, at: bytes, count: int, elsewhere: Callable[[bytes], Awaitable[int]], asking: Asking
+        self, x: Exchange, wanted: list[tuple[str, str]], site: str, soft: bool, purge: Purging, asking: Asking
     ) -> None:
+        count = 0
         try:
-            count += await elsewhere(at)
+            for kind, value in wanted:
+                count += await purge(kind, value, site, soft)
         except Exception:
             log.exception("a purge did not reach all workers")
             if not asking.gone:
@@ -341,7 +335,6 @@ class Pipeline:
             self._purged(x, count)
 
     def _purged(self, x: Exchange, count: int) -> None:
-        self.tally.purged += count
         lines = (
             (b"Date", format_date(self.wall(self.now()))),
             (b"Content-Type", b"text/plain"),

@@ -1,97 +1,130 @@
-"""Purges as they come from an operator, turned into what the store does; pure but for the store.
+"""Purges on one worker: what a message means, applied to the store and to the fetches on their way, each number once.
 
-A URL is purged under every key it may have been stored by: sites differ in what they leave out of it. Addresses are
-compared as keys are made (RFC 3986 §6.2.2), so `HTTP://Shop:80/%7ea` finds `http://shop/~a`.
+An address is purged under every key it may have been stored by: sites differ in what they leave out of it. Everything
+else is swept out bit by bit (cache/bans.py); it answers nobody from the first moment, and the count comes at the end.
+Invariant: what was asked of an origin before a purge does not come into the store after it (cache/coalesce.py).
 """
 
 from __future__ import annotations
 
-import re
-from fnmatch import translate
-from typing import TYPE_CHECKING, assert_never
+import asyncio
+from typing import TYPE_CHECKING, Final, assert_never
 
-from proxy.errors import Failure
-from proxy.http.checks import parse_authority
-from proxy.http.message import Fields, RequestHead
 from proxy.policy import key as keys
+from proxy.policy import target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from proxy import bus
+    from proxy.cache.coalesce import Flights
     from proxy.cache.store import Store
     from proxy.http.stored import StoredResponse
+    from proxy.modes.every import Modes
+    from proxy.pipeline import Tally
     from proxy.policy.rules import CacheRules
 
-_URL = re.compile(r"(?i)(https?)://([^/?#]+)(/[^?#]*)?(?:\?([^#]*))?")
+PURGE_PATIENCE: Final = 60.0  # seconds for a sweep of millions beside full traffic
+_REMEMBERED: Final = 1000  # numbers
 
 
-class BadPurgeError(ValueError):
-    """What was given is no address that could have been stored; the text says why."""
+class Purger:
+    """The purges of one worker."""
+
+    def __init__(self, store: Store, flights: Flights, tally: Tally) -> None:
+        self._store = store
+        self._flights = flights
+        self._tally = tally
+        self._mode: Modes | None = None
+        self._beside: Collection[bytes] = ()  # what keys may end in (planning.py)
+        self._applied: dict[int, asyncio.Future[int]] = {}  # the last ones, by their numbers
+
+    def configure(self, mode: Modes, beside: Collection[bytes] = ()) -> None:
+        self._mode = mode
+        self._beside = beside
+
+    async def apply(self, purge: bus.Purge) -> int:
+        """How many stored responses went, or would go. The same number twice is one purge. Raises BadTargetError."""
+        known = self._applied.get(purge.number)
+        if known is None:
+            known = self._applied[purge.number] = asyncio.ensure_future(self._apply(purge))
+            while len(self._applied) > _REMEMBERED:
+                del self._applied[next(iter(self._applied))]
+        return await asyncio.shield(known)  # an asker that has gone does not end it
+
+    async def _apply(self, purge: bus.Purge) -> int:
+        rules = self._mode.cache_rules() if self._mode is not None else ()
+        concerned = touches(purge, rules, self._beside)
+        matches = self._of_site(purge.site, selector(purge, concerned))
+        if not purge.dry_run:
+            self._flights.outdate_where(concerned, matches)
+        if purge.kind in {"url", "key"} and not any(rule.many_keys for rule in rules):
+            bare = {purge.value.encode()} if purge.kind == "key" else target.keys_of(purge.value, rules, self._beside)
+            return self._purge_keys(purge, {key + end for key in bare for end in (b"", *self._beside)}, matches)
+        tag = purge.value.encode() if purge.kind == "tag" else None
+        sweep = self._store.sweep(matches, soft=purge.soft, dry_run=purge.dry_run, tag=tag)
+        for _ in sweep:
+            await asyncio.sleep(0)
+        if not purge.dry_run:
+            self._tally.purged += sweep.count
+        return sweep.count
+
+    def _purge_keys(self, purge: bus.Purge, those: Iterable[bytes], matches: Callable[[StoredResponse], bool]) -> int:
+        """At once: an address has few keys."""
+        found = [stored for key in those for stored in self._store.peek(key) if matches(stored)]
+        if not purge.dry_run:
+            for stored in found:
+                self._store.purge(stored, soft=purge.soft)
+            self._tally.purged += len(found)
+        return len(found)
+
+    def _of_site(self, site: str, matches: Callable[[StoredResponse], bool]) -> Callable[[StoredResponse], bool]:
+        """`matches`, for what the names of one site reach; empty: of all sites."""
+        mode = self._mode
+        known: dict[bytes, bool] = {}  # by what stands before the path: few, and they come again
+        if not site or mode is None:
+            return matches
+
+        def of_site(stored: StoredResponse) -> bool:
+            if not matches(stored):
+                return False
+            place = target.place_of(stored.key)
+            if place not in known:
+                known[place] = mode.serves(site, stored.key)
+            return known[place]
+
+        return of_site
 
 
-def apply_purge(store: Store, purge: bus.Purge, rules: Sequence[CacheRules], beside: Collection[bytes] = ()) -> int:
-    """How many stored responses went, or would go; raises BadPurgeError. `beside`: what keys may end in
-    (planning.py).
+def selector(purge: bus.Purge, concerned: Callable[[bytes], bool]) -> Callable[[StoredResponse], bool]:
+    """Whether the purge means a stored response; `concerned` says so of its key."""
+    if purge.kind != "tag":
+        return lambda stored: concerned(stored.key)
+    tag = purge.value.encode()  # or the bare name of a group, which has its origin in front (RFC 9875 §2)
+    return lambda stored: any(tag in {one, one.partition(b" ")[2]} for one in stored.tags)
+
+
+def touches(purge: bus.Purge, rules: Sequence[CacheRules], beside: Collection[bytes] = ()) -> Callable[[bytes], bool]:
+    """Whether what is stored under a key, or still on its way there, may be concerned; tags are not told by the key.
+
+    Raises BadTargetError.
     """
-    if purge.kind == "url" and not purge.dry_run and not any(rule.many_keys for rule in rules):
-        found = [key + end for key in keys_of(purge.value, rules, beside) for end in (b"", *beside)]
-        return sum(store.purge_key(key, soft=purge.soft) for key in found)
-    if purge.kind == "tag":
-        tag = purge.value.encode()
-        matches: Callable[[StoredResponse], bool] = lambda stored: tag in stored.tags  # noqa: E731 - beside its sister
-    else:
-        concerned = touches(purge, rules, beside)
-        matches = lambda stored: concerned(stored.key)  # noqa: E731 - beside its sister
-    if purge.dry_run:
-        return sum(map(matches, store))
-    return store.purge_match(matches, soft=purge.soft)
-
-
-def touches(purge: bus.Purge, rules: Iterable[CacheRules], beside: Collection[bytes] = ()) -> Callable[[bytes], bool]:
-    """Whether what is stored under a key, or still on its way there, may be concerned; tags are not told by the key."""
     match purge.kind:
         case "url":
-            wanted = keys_of(purge.value, rules, beside)
-            return lambda key: key.partition(b"\n")[0] in wanted
+            wanted = target.keys_of(purge.value, rules, beside)
+            return lambda key: keys.url_of(key) in wanted
         case "prefix":
-            prefix = _key_prefix(purge.value)
+            prefix = target.key_prefix(purge.value)
             return lambda key: keys.url_of(key).startswith(prefix)
         case "match":
-            pattern = re.compile(translate(purge.value).encode())
-            return lambda key: pattern.match(keys.url_of(key)) is not None
+            return target.parse_pattern(purge.value).matches
         case "key":
             whole = purge.value.encode()
-            return lambda key: key.partition(b"\n")[0] == whole
-        case "tag" | "all":
+            return lambda key: target.bare(key) == whole
+        case "tag":
+            target.check_tag(purge.value)
+            return lambda _: True
+        case "all":
             return lambda _: True
         case unreachable:
             assert_never(unreachable)
-
-
-def keys_of(url: str, rules: Iterable[CacheRules], beside: Collection[bytes] = ()) -> frozenset[bytes]:
-    """The keys a URL may be stored under, without what a configuration or a trusted hop adds."""
-    request = _request(url)
-    asked = [request]
-    if beside and request.scheme == b"https":  # a hop that ends TLS asks under http for what its clients know as https
-        asked.append(RequestHead(b"GET", b"http", request.authority, request.path, request.query, (1, 1), Fields()))
-    plain = {keys.uri_key(one.scheme, one.authority, one.path, one.query) for one in asked}
-    return frozenset(plain | {keys.primary_key(one, rule).partition(b"\n")[0] for rule in rules for one in asked})
-
-
-def _request(url: str) -> RequestHead:
-    found = _URL.fullmatch(url)
-    if found is None:
-        raise BadPurgeError(f"{url!r} is no http or https address")
-    scheme = found[1].lower().encode()
-    try:
-        authority = parse_authority(found[2].encode("idna" if not found[2].isascii() else "ascii"), scheme)
-    except (Failure, UnicodeError) as problem:
-        raise BadPurgeError(f"{url!r} has no valid host") from problem
-    query = found[4].encode() if found[4] is not None else None
-    return RequestHead(b"GET", scheme, authority, (found[3] or "/").encode(), query, (1, 1), Fields())
-
-
-def _key_prefix(url: str) -> bytes:
-    request = _request(url)
-    return keys.uri_key(request.scheme, request.authority, request.path, request.query)

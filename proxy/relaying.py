@@ -20,7 +20,7 @@ from proxy.http.forwarding import via_line
 from proxy.http.message import SAFE
 from proxy.http.rewriting import rewrite_response
 from proxy.plan import Relayed
-from proxy.policy import conditional, freshness, key, reuse, storing, validation
+from proxy.policy import conditional, freshness, key, reuse, storing, target, validation
 from proxy.policy.cache_status import NAME, cache_status
 from proxy.policy.reasons import Reason
 from proxy.upstream.client import Request
@@ -167,7 +167,11 @@ class Relaying:
             if not outdated and request is not None and self._answers_get(x, checked, head, now):
                 relay.purges = self._spine.flights.purges  # its own invalidation does not concern it
                 return None
-        elif relay.update and x.request.method == b"HEAD":
+        elif (
+            relay.update
+            and x.request.method == b"HEAD"
+            and not self._spine.flights.is_outdated(x.key, relay.purges)  # a purge is not undone by older news
+        ):
             head = self._update_by_head(x, head, relay.update, now)
         assert x.reason is not None
         told = x.key if plan.tells_key else None
@@ -237,12 +241,19 @@ class Relaying:
                 self._spine.tally.invalidated += self._spine.store.purge_key(gone + beside)
             if x.route.rules.many_keys:
                 prefix = gone + b"\n"
-                self._spine.flights.outdate_where(lambda flight, prefix=prefix: flight.key.startswith(prefix))  # type: ignore[misc]  # a default is no parameter
+                self._spine.flights.outdate_where(lambda key, prefix=prefix: key.startswith(prefix))  # type: ignore[misc]  # a default is no parameter
                 self._spine.tally.invalidated += self._spine.store.purge_prefix(prefix)
             if self._spine.invalidate_elsewhere is not None:
-                self._spine.invalidate_elsewhere(gone)
+                self._spine.invalidate_elsewhere("key", target.bare(gone))
         for group in storing.invalidated_groups(x.request, head, x.route.rules):
+            origin = group.partition(b" ")[0] + b"/"
+            self._spine.flights.outdate_where(
+                lambda key, origin=origin: key.startswith(origin),  # type: ignore[misc]  # as above
+                lambda stored, group=group: group in stored.tags,  # type: ignore[misc]
+            )
             self._spine.tally.invalidated += self._spine.store.purge_tag(group)
+            if self._spine.invalidate_elsewhere is not None:
+                self._spine.invalidate_elsewhere("tag", group)
 
     def _answers_get(self, x: Exchange, checked: CheckedResponse, head: ResponseHead, now: MonoTime) -> bool:
         """The answer to this POST is what a GET would bring, and may be kept for that (RFC 9110 §9.3.3)."""

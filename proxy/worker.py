@@ -28,7 +28,8 @@ from proxy.observe.accesslog import LogFile, compile_format
 from proxy.observe.observer import EVERY, AccessLog, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
-from proxy.purging import BadPurgeError, apply_purge, touches
+from proxy.policy.target import BadTargetError
+from proxy.purging import PURGE_PATIENCE, Purger
 from proxy.server.front import MEMO_SHARE, Door, Front, forward_door
 from proxy.server.hoard import FREE
 from proxy.server.protocol import ClientConnection
@@ -98,6 +99,7 @@ class Worker:
     _upstreams: Upstreams
     _pipeline: Pipeline
     _front: Front
+    _purger: Purger
 
     def __init__(self, index: int, shared: memoryview) -> None:
         self._index = index
@@ -110,7 +112,6 @@ class Worker:
         self._servers: dict[int, Serving] = {}
         self._pools: dict[str, Pool] = {}
         self._moment = 0  # of the last purge of ours that others were told of, in microseconds
-        self._applied: dict[int, int] = {}  # numbers of the last purges, with what they answered
         self._ticker: asyncio.TimerHandle | None = None
         self._expected = 0.0
         self._evictions = 0
@@ -138,6 +139,7 @@ class Worker:
             via=_pseudonym(settings.runtime),
             spawn=self._spawn,
         )
+        self._purger = Purger(self._store, self._pipeline.flights, self._pipeline.tally)
         self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, outbox, self._wall_offset)
         self._expected = loop.time() + EVERY
         self._ticker = loop.call_later(EVERY, self._tick)
@@ -267,7 +269,8 @@ class Worker:
         self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
         self._pipeline.configure(prepared.mode, self._pools)
         alone = settings.workers == 1
-        self._pipeline.purge_elsewhere = None if alone else self._purge_elsewhere
+        self._purger.configure(prepared.mode, self._pipeline.planner.beside)
+        self._pipeline.purge = self._purge_everywhere
         self._pipeline.invalidate_elsewhere = None if alone else self._invalidate_elsewhere
         self._upstreams.retain({origin for spec in prepared.mode.pools.values() for origin in spec.origins})
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -362,8 +365,8 @@ class Worker:
         match message:
             case bus.Purge():
                 try:
-                    return bus.Purged(message.number, self._purge(message))
-                except BadPurgeError as problem:
+                    return bus.Purged(message.number, await self._purger.apply(message))
+                except BadTargetError as problem:
                     return bus.Failed(str(problem))
             case bus.Status():
                 return bus.StatusAnswer(self._status())
@@ -379,13 +382,20 @@ class Worker:
 
     # ---- the other workers -------------------------------------------------------------------------------------------
 
-    async def _purge_elsewhere(self, key: bytes) -> int:
-        """A purge that came over HTTP, or an invalidation: the other workers do it too (proxy/bus.py)."""
-        assert self._current is not None
-        settings = self._current.settings
+    async def _purge_everywhere(self, kind: str, value: str, site: str, soft: bool) -> int:
+        """A purge that came over HTTP: here and on the other workers, before it is answered."""
+        purge = self._number_purge(cast("bus.PurgeKind", kind), value, soft=soft, site=site)
+        here, elsewhere = await asyncio.gather(self._purger.apply(purge), self._purge_elsewhere(purge))
+        return here + elsewhere
+
+    def _number_purge(self, kind: bus.PurgeKind, value: str, *, soft: bool = False, site: str = "") -> bus.Purge:
         self._moment = max(self._moment + 1, time.time_ns() // 1000)
         number = self._moment * region.MAX_WORKERS + self._index  # grows, and no two workers make the same
-        purge = bus.Purge(number, "key", key.partition(b"\n")[0].decode("ascii"))
+        return bus.Purge(number, kind, value, soft=soft, site=site)
+
+    async def _purge_elsewhere(self, purge: bus.Purge) -> int:
+        assert self._current is not None
+        settings = self._current.settings
         others = [index for index in range(settings.workers) if index != self._index]
         answers = await asyncio.gather(*(self._ask(settings.runtime, index, purge) for index in others))
         return sum(answers)
@@ -393,35 +403,22 @@ class Worker:
     async def _ask(self, runtime: Path, index: int, purge: bus.Purge) -> int:
         """One that does not answer is dead or starting: it will be empty."""
         try:
-            answer = await link.ask_once(runtime / f"worker-{index}.sock", purge)
+            answer = await link.ask_once(runtime / f"worker-{index}.sock", purge, PURGE_PATIENCE)
         except link.LinkError as problem:
             log.warning("purge: worker-%d was not reached: %s", index, problem)
             return 0
         return answer.count if isinstance(answer, bus.Purged) else 0
 
-    def _invalidate_elsewhere(self, key: bytes) -> None:
+    def _invalidate_elsewhere(self, kind: str, value: bytes) -> None:
+        """The other workers are told; the answer to the unsafe request does not wait for them (RFC 9111 §4.4)."""
+        purge = self._number_purge(cast("bus.PurgeKind", kind), value.decode("ascii"))
+
         async def tell() -> None:
-            await self._purge_elsewhere(key)
+            await self._purge_elsewhere(purge)
 
         self._spawn(tell())
 
     # ---- what the objects need of each other -------------------------------------------------------------------------
-
-    def _purge(self, message: bus.Purge) -> int:
-        """The same number twice is one purge."""
-        done = self._applied.get(message.number)
-        if done is None:
-            rules = self._current.mode.cache_rules() if self._current is not None else ()
-            beside = self._pipeline.planner.beside
-            done = apply_purge(self._store, message, rules, beside)
-            self._applied[message.number] = done
-            if not message.dry_run:
-                concerned = touches(message, rules, beside)
-                self._pipeline.flights.outdate_where(lambda flight: concerned(flight.key))
-                self._pipeline.tally.purged += done
-            while len(self._applied) > 1000:
-                del self._applied[next(iter(self._applied))]
-        return done
 
     def _status(self) -> dict[str, object]:
         now = self._now()

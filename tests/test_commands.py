@@ -159,7 +159,9 @@ def test_a_purge_that_a_worker_did_not_apply_ends_with_one_and_names_it(instance
 
 def test_what_is_no_address_is_wrong_usage(instance, capsys):
     assert tandem("purge", "shop/x", "--runtime", str(instance.runtime)) == 2
-    assert capsys.readouterr().err == "tandem: a purge names whole addresses: http://host/path\n"
+    assert capsys.readouterr().err == (
+        "tandem: 'shop/x' is no http or https address; one is http://shop.example.org/path?query\n"
+    )
 
 
 @pytest.mark.parametrize("words", [[], ["http://a/", "--all"], ["--prefix", "a", "--all"], ["http://a/", "--wonder"]])

@@ -269,12 +269,14 @@ def test_a_purge_is_done_once_for_its_number_and_what_is_no_address_is_told(star
     raw.wait_until(lambda: running.shared.cast("Q")[metrics.slot("tandem_purged_total")] == 2)
 
 
-@pytest.mark.parametrize(("kind", "value"), [("all", ""), ("tag", "any"), ("prefix", "http://test.example")])
+@pytest.mark.parametrize(
+    ("kind", "value"), [("all", ""), ("tag", "news"), ("prefix", "http://test.example"), ("match", "~^/$")]
+)
 def test_a_purge_concerns_what_is_on_its_way_as_well(start, origin, kind, value):
     gate = threading.Event()
     running = start()
     running.load(site(origin))
-    origin.otherwise(Stall(until=gate), response(b"old", FRESH))
+    origin.otherwise(Stall(until=gate), response(b"old", FRESH, "Cache-Tag: news"))
     with raw.Connection(running.at) as connection:
         connection.send(raw.request())
         origin.wait_for(1)

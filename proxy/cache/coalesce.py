@@ -110,12 +110,16 @@ class Flights:
         self.purges += 1
         self._purged.append(key)
 
-    def outdate_where(self, concerned: Callable[[Flight], bool]) -> None:
+    def outdate_where(
+        self, concerned: Callable[[bytes], bool], matches: Callable[[StoredResponse], bool] | None = None
+    ) -> None:
+        """As `outdate`, for all keys that are concerned; with `matches`, those whose response proves to match."""
         self._note_purge(None)
-        for flight in [flight for flight in self._flights.values() if concerned(flight)]:
+        for flight in [flight for flight in self._flights.values() if concerned(flight.key)]:
             self.close(flight)
         for flight in self._loose:
-            flight.outdated = flight.outdated or concerned(flight)
+            if concerned(flight.key):
+                flight.doubt(matches)
 
     def is_unshareable(self, key: bytes) -> bool:
         return bool(self._unshareable) and key in self._unshareable
@@ -143,6 +147,7 @@ class Flight:
         "_reserved",
         "_store",
         "body",
+        "doubts",
         "fallback",
         "fill",
         "forbidden",
@@ -183,6 +188,7 @@ class Flight:
         self.request: Request | None = None
         self.home: Flights | None = None
         self.outdated = False  # what it brings was purged or invalidated meanwhile
+        self.doubts: tuple[Callable[[StoredResponse], bool], ...] = ()  # or was, if one of these matches it
         self.body: Body | None = None
         self.stored: StoredResponse | None = None
         self.storing = False
@@ -234,6 +240,19 @@ class Flight:
 
     # ---- storing -----------------------------------------------------------------------------------------------------
 
+    def doubt(self, matches: Callable[[StoredResponse], bool] | None) -> None:
+        """A purge came of what matches (None: of this key), and this was asked for before it."""
+        if matches is None:
+            self.outdated = True
+        elif self.stored is not None:
+            self.outdated = self.outdated or matches(self.stored)
+        else:
+            self.doubts = (*self.doubts, matches)
+
+    def is_void(self, stored: StoredResponse) -> bool:
+        """This response was purged while it was on its way."""
+        return self.outdated or any(matches(stored) for matches in self.doubts)
+
     def begin_body(self, stored: StoredResponse, most: int, forbidden: tuple[bytes, ...] = ()) -> None:
         """The head has come and may be stored; the body is collected for all. With one of `forbidden` in it, it is
         not kept.
@@ -241,6 +260,7 @@ class Flight:
         self.forbidden = forbidden
         self.stored = stored
         self.body = stored.body
+        self.outdated = self.is_void(stored)
         self.storing = not self.outdated
         self.most = most
         if self.outdated:

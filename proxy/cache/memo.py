@@ -86,6 +86,12 @@ class Memo(FIFOCache[bytes, Plan]):
                 plan.answer = None
                 self[head] = plan
 
+    def doubt(self) -> None:
+        """No answer is good any more until the spine has given it again; a walk over the memo, nothing is freed."""
+        for plan in self.values():
+            if plan.answer is not None:
+                plan.answer.until = 0.0
+
     def popitem(self) -> tuple[bytes, Plan]:
         head, plan = super().popitem()
         answer, plan.answer = plan.answer, None

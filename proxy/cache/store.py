@@ -15,7 +15,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from config.units import MonoTime
-from proxy.cache.eviction import Entry, S3Fifo
+from proxy.cache.bans import Ban, Sweep
+from proxy.cache.eviction import GONE, Entry, S3Fifo
 from proxy.cache.weight import PER_KEY, PER_SEVERAL, Shared, settle
 from proxy.http.stored import BodyState
 from proxy.policy.freshness import current_age
@@ -43,8 +44,8 @@ class Store:
     """Everything that is stored.
 
     The hooks in `on_gone` are told of each response that left, was put anew, was outdated by a soft purge, or has got a
-    rival under its key: answers prepared from it are void. `elsewhere` answers for keys that are not here: None, or
-    something to await.
+    rival under its key: answers prepared from it are void. Those in `on_ban` are told that any prepared answer may
+    be void for the moment. `elsewhere` answers for keys that are not here: None, or something to await.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Store:
         self._count = 0
         self._uses = 0
         self._fresh = 0  # responses stored since the collector was last told to forget them
+        self._bans: tuple[Ban, ...] = ()  # those whose sweep is under way
         self.on_gone: list[Callable[[StoredResponse], None]] = []
+        self.on_ban: list[Callable[[], None]] = []
         self.elsewhere: Callable[[bytes], Awaitable[Variants] | None] | None = None
 
     # ---- looking up ----------------------------------------------------------------------------------------------
@@ -206,6 +209,10 @@ class Store:
         self._leave(stored)
         return True
 
+    def purge(self, stored: StoredResponse, *, soft: bool = False) -> None:
+        """This one; a soft purge leaves it here, to be validated before use."""
+        self._purge((stored,), soft=soft)
+
     def purge_key(self, key: bytes, *, soft: bool = False) -> int:
         """How many variants of the key were purged; a soft purge leaves them here, to be validated before use."""
         return self._purge(self.peek(key), soft=soft)
@@ -217,11 +224,47 @@ class Store:
     def purge_tag(self, tag: bytes, *, soft: bool = False) -> int:
         return self._purge(self._with_tag(tag), soft=soft)
 
-    def purge_match(self, predicate: Callable[[StoredResponse], bool], *, soft: bool = False) -> int:
-        return self._purge([stored for stored in self if predicate(stored)], soft=soft)
+    def sweep(
+        self,
+        matches: Callable[[StoredResponse], bool],
+        *,
+        soft: bool = False,
+        dry_run: bool = False,
+        tag: bytes | None = None,
+    ) -> Sweep:
+        """Purges all that is here now and matches, a bounded number at each step; with `tag`, of those that bear it.
 
-    def purge_all(self, *, soft: bool = False) -> int:
-        return self._purge(list(self), soft=soft)
+        What is to go answers nobody from the first step on: until the last one, each look-up asks `matches` as well.
+        """
+        among = list(self._entries) if tag is None else list(self._with_tag(tag))
+        return Sweep(self, Ban(matches, self._clock(), soft), among, dry_run=dry_run)
+
+    def impose(self, ban: Ban) -> None:
+        """Look-ups ask this ban too, and no memo answers without one."""
+        self._bans = (*self._bans, ban)
+        self._find = self._find_unbanned
+        for hook in self.on_ban:
+            hook()
+
+    def lift(self, ban: Ban) -> None:
+        self._bans = tuple(other for other in self._bans if other is not ban)
+        if not self._bans:
+            self._find = self._entries.__getitem__
+
+    def _find_unbanned(self, key: bytes) -> Entry:
+        """The key's entry, without what is banned; KeyError if nothing is left."""
+        entry = self._entries[key]
+        for ban in self._bans:
+            self.apply(ban, entry.variants)
+        if entry.place == GONE:
+            raise KeyError(key)
+        return entry
+
+    def apply(self, ban: Ban, found: Variants) -> None:
+        """Of these, those that the ban means are purged."""
+        for stored in found:
+            if stored.live and ban.means(stored):
+                ban.count += self._purge((stored,), soft=ban.soft)
 
     def resize(self, limit: int) -> None:
         """The bound is another one from now on; what does not fit is evicted."""
@@ -255,7 +298,7 @@ class Store:
         stored.live = True
         self._count += 1
         self._fresh += 1
-        for tag in stored.tags:
+        for tag in _tags(stored):
             same = self._tagged.setdefault(tag, stored)
             if type(same) is set:
                 same.add(stored)
@@ -265,7 +308,7 @@ class Store:
     def _leave(self, stored: StoredResponse) -> None:
         stored.live = False
         self._count -= 1
-        for tag in stored.tags:
+        for tag in _tags(stored):
             same = self._tagged.get(tag)
             if same is stored:
                 del self._tagged[tag]
@@ -299,6 +342,13 @@ def _size(variants: Variants) -> int:
     if len(variants) == 1:
         return variants[0].weight
     return PER_SEVERAL + PER_KEY + sum(stored.weight - PER_KEY for stored in variants)
+
+
+def _tags(stored: StoredResponse) -> Iterable[bytes]:
+    """Its tags, and the bare names of its groups, which bear their origin too (RFC 9875 §2)."""
+    if not stored.tags:
+        return ()
+    return {*stored.tags, *(tag.partition(b" ")[2] for tag in stored.tags if b" " in tag)}
 
 
 def _last_use(stored: StoredResponse) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from config.schema import FORWARD
 from proxy.modes.forward import Forward
 from proxy.modes.reverse import Reverse, site_names
+from proxy.policy import target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,14 @@ class Modes:
 
     def site_of(self, authority: bytes, listener: int) -> SiteView | None:
         return self._by_listener[listener].site_of(authority, listener)
+
+    def serves(self, site: str, key: bytes) -> bool:
+        """What is stored under this key came to this site (`forward` for the forward proxy), by any listener."""
+        space = key.partition(b"://")[0].rpartition(b" ")[0]
+        if space or site == FORWARD:
+            return bool(space) and site == FORWARD
+        authority = target.authority_of(key)
+        return any(self.reverse.serves(site, authority, listener) for listener in range(len(self.reverse.listeners)))
 
     def pool_spec(self, origin: Origin) -> PoolSpec:
         """The pool of an origin that a request names."""

@@ -96,10 +96,10 @@ class Reverse:
         """All that differ, for who must know every key that a URL may have."""
         return tuple(dict.fromkeys(self._cache_rules))
 
-    def serves(self, site: str, authority: bytes) -> bool:
-        """On some listener a request for this authority goes to this site."""
-        found = (self.site_of(authority, listener) for listener in range(len(self._doors)))
-        return any(view is not None and view.name == site for view in found)
+    def serves(self, site: str, authority: bytes, listener: int) -> bool:
+        """A request for this authority goes to this site, if it comes here."""
+        view = self.site_of(authority, listener)
+        return view is not None and view.name == site
 
     def site_of(self, authority: bytes, listener: int) -> SiteView | None:
         """The site that `route` would take."""

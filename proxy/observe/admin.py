@@ -30,6 +30,7 @@ from proxy.observe import gate, metrics, pair, status
 from proxy.observe.accesslog import escape
 from proxy.observe.gate import Peer, Refusal, Right, Token, Way
 from proxy.observe.reach import PurgeResult, Workers
+from proxy.policy import target
 from proxy.service import Refused, Service
 from proxy.upstream.prober import Prober
 
@@ -51,7 +52,8 @@ Tandem admin
 GET  /healthz    200 while a worker answers, else 503
 GET  /metrics    Prometheus text
 GET  /v1/status  processes, sites, cache and workers as JSON
-POST /v1/purge   {"url": "http://…"} or {"prefix": "http://…"} or {"all": true}, with "dry_run", "hard"
+POST /v1/purge   {"url": "http://…"}, {"prefix": "http://…"}, {"tag": "…"}, {"match": "host/glob" or "host~regex"}
+                 or {"all": true}, with "site", "dry_run", "hard"
 """
 
 _HEADERS: Final = {
@@ -72,27 +74,31 @@ _TOKEN: Final = web.RequestKey("token", str)  # its name, never itself
 
 
 class PurgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of POST /v1/purge: exactly one of url, prefix and all."""
+    """The body of POST /v1/purge: exactly one of url, prefix, tag, match and all."""
 
     url: str = ""
     prefix: str = ""
+    tag: str = ""  # Cache-Tag, Surrogate-Key, xkey, or the name of a group (RFC 9875)
+    match: str = ""  # as policy/target.py reads it
     all: bool = False
+    site: str = ""  # nothing but what this site's names reach
     dry_run: bool = False
     hard: bool = False  # remove; without it responses stay and are validated before their next use
 
     @property
     def target(self) -> tuple[bus.PurgeKind, str]:
         """What to purge. Raises ValueError with a sentence."""
-        if [bool(self.url), bool(self.prefix), self.all].count(True) != 1:
-            raise ValueError("give one of url, prefix and all")
+        if [bool(self.url), bool(self.prefix), bool(self.tag), bool(self.match), self.all].count(True) != 1:
+            raise ValueError("give one of url, prefix, tag, match and all")
+        if self.tag:
+            return "tag", target.check_tag(self.tag)
+        if self.match:
+            target.parse_pattern(self.match)
+            return "match", self.match
         if self.all:
             return "all", ""
-        value = self.url or self.prefix
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("a purge names whole addresses: http://host/path")
-        if not value.isascii() or not value.isprintable() or " " in value:
-            raise ValueError("an address has printable ASCII without blanks; percent-encode the rest")
-        return ("url", value) if self.url else ("prefix", value)
+        target.parse_url(self.url or self.prefix)
+        return ("url", self.url) if self.url else ("prefix", self.prefix)
 
 
 _decode_purge = msgspec.json.Decoder(PurgeRequest).decode
@@ -358,12 +364,21 @@ class AdminService:
         try:
             wanted = _decode_purge(body)
             kind, value = wanted.target
+            self._check_site(wanted.site)
         except (msgspec.DecodeError, ValueError) as problem:
             return _error(400, str(problem))
-        result = await self._reach.purge(kind, value, soft=not wanted.hard, dry_run=wanted.dry_run)
+        result = await self._reach.purge(kind, value, soft=not wanted.hard, dry_run=wanted.dry_run, site=wanted.site)
         how = ("dry run of " if wanted.dry_run else "") + ("hard" if wanted.hard else "soft")
-        _audit.info("%s", self._who(request, f"{how} purge {result.number}, {kind} {value}: {result.purged} purged"))
+        where = f" of site {wanted.site}" if wanted.site else ""
+        said = f"{how} purge {result.number}, {kind} {value}{where}: {result.purged} purged"
+        _audit.info("%s", self._who(request, said))
         return web.json_response(_purge_answer(wanted, kind, value, result), status=200 if result.complete else 504)
+
+    def _check_site(self, name: str) -> None:
+        """Raises ValueError for a name that no site has."""
+        sites = self._serving.reverse.sites
+        if name and name not in sites:
+            raise ValueError(f"no site is named {name!r}; there are: {', '.join(sites)}")
 
     @property
     def _reach(self) -> Workers:
@@ -477,6 +492,7 @@ def _purge_answer(wanted: PurgeRequest, kind: str, value: str, result: PurgeResu
         "number": result.number,
         "kind": kind,
         "value": value,
+        "site": wanted.site,
         "hard": wanted.hard,
         "dry_run": wanted.dry_run,
         "purged": result.purged,

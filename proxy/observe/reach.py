@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 2.0  # seconds for an ordinary answer
 PURGE_PATIENCE: Final = 5.0  # seconds until a worker that is alive and silent makes a purge fail
+SWEEP_PATIENCE: Final = 60.0  # the same where all that is stored is looked at, bit by bit beside the traffic
 KEEP: Final = 0.5  # seconds between two looks whether a worker has been replaced
 
 _A = TypeVar("_A", bound=bus.Answer)
@@ -93,17 +94,17 @@ class Workers:
 
     # ---- purges ------------------------------------------------------------------------------------------------------
 
-    async def purge(self, kind: bus.PurgeKind, value: str, *, soft: bool, dry_run: bool) -> PurgeResult:
+    async def purge(self, kind: bus.PurgeKind, value: str, *, soft: bool, dry_run: bool, site: str = "") -> PurgeResult:
         # Microseconds of wall time are above every number that an admin before us can have given.
         self._number = max(self._number + 1, time.time_ns() // 1000)
-        purge = bus.Purge(self._number, kind, value, soft, dry_run)
+        purge = bus.Purge(self._number, kind, value, soft, dry_run, site)
         applied = await asyncio.gather(*(self._apply(index, purge) for index in range(self.count)))
         return PurgeResult(purge.number, tuple(applied))
 
     async def _apply(self, index: int, purge: bus.Purge) -> Applied:
         name = f"worker-{index}"
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PURGE_PATIENCE
+        deadline = loop.time() + (PURGE_PATIENCE if purge.kind == "url" else SWEEP_PATIENCE)
         while True:
             try:
                 answer = await self.ask(index, purge, max(0.001, deadline - loop.time()))

@@ -318,7 +318,9 @@ class Regex:
         self._program = _Program(_Parser(bare, ignore_case=bare != text).parse())
         self._states: dict[frozenset[int], _State] = {}
         self._again = self._reach({self._program.first}, start=False)
-        self._start = self._state(self._reach({self._program.first}, start=True))
+        first = self._reach({self._program.first}, start=True)
+        at_end = _MATCH in self._reach(set(first), start=True, end=True)
+        self._start = _State(first, at_end=at_end)  # apart from the others: only here does `^` hold
 
     def search(self, text: bytes) -> bool:
         """It matches somewhere in the text."""
@@ -340,9 +342,9 @@ class Regex:
         known = self._states.get(steps)
         if known is None:
             if len(self._states) >= MOST_STATES:
-                for state in self._states.values():
+                for state in (self._start, *self._states.values()):
                     state.next = {}
-                self._states = {self._start.steps: self._start}
+                self._states.clear()
             at_end = _MATCH in self._reach(set(steps), start=False, end=True)
             known = self._states[steps] = _State(steps, at_end=at_end)
         return known

@@ -19,7 +19,7 @@ from proxy.policy import key as keys
 from proxy.policy.regex import BadRegexError, Regex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from proxy.policy.rules import CacheRules
 
@@ -56,11 +56,17 @@ def parse_url(url: str, method: bytes = b"GET", fields: Fields | None = None) ->
     return RequestHead(method, scheme, authority, path.encode(), asked, (1, 1), fields or Fields())
 
 
-def keys_of(url: str, rules: Iterable[CacheRules]) -> frozenset[bytes]:
-    """The keys an address may be stored under, without fields that a configuration adds. Raises BadTargetError."""
+def keys_of(url: str, rules: Iterable[CacheRules], beside: Collection[bytes] = ()) -> frozenset[bytes]:
+    """The keys an address may be stored under, without what a configuration or a trusted hop adds (`beside`).
+
+    Raises BadTargetError.
+    """
     request = parse_url(url)
-    plain = keys.uri_key(request.scheme, request.authority, request.path, request.query)
-    return frozenset({plain, *(address_of(keys.primary_key(request, rule)) for rule in rules)})
+    asked = [request]
+    if beside and request.scheme == b"https":  # a hop that ends TLS asks under http for what its clients know as https
+        asked.append(RequestHead(b"GET", b"http", request.authority, request.path, request.query, (1, 1), Fields()))
+    plain = {keys.uri_key(one.scheme, one.authority, one.path, one.query) for one in asked}
+    return frozenset(plain | {bare(keys.primary_key(one, rule)) for rule in rules for one in asked})
 
 
 def key_prefix(url: str) -> bytes:
@@ -69,13 +75,19 @@ def key_prefix(url: str) -> bytes:
     return keys.uri_key(request.scheme, request.authority, request.path, request.query)
 
 
-def address_of(key: bytes) -> bytes:
-    """The address in a key, without the fields that a configuration adds."""
+def bare(key: bytes) -> bytes:
+    """A key without the fields that a configuration or a trusted hop adds."""
     return key.partition(b"\n")[0]
 
 
+def place_of(key: bytes) -> bytes:
+    """What stands before the path in a key: its space, scheme and authority."""
+    before, mark, rest = key.partition(b"://")
+    return before + mark + rest.partition(b"/")[0]
+
+
 def authority_of(key: bytes) -> bytes:
-    return key.partition(b"://")[2].partition(b"/")[0]
+    return place_of(key).partition(b"://")[2]
 
 
 # ---- patterns --------------------------------------------------------------------------------------------------------
@@ -96,7 +108,7 @@ class Pattern:
 
     def matches(self, key: bytes) -> bool:
         """The pattern says so of the address in this key."""
-        _, _, rest = address_of(key).partition(b"://")
+        _, _, rest = keys.url_of(key).partition(b"://")
         authority, _, target = rest.partition(b"/")
         if self.host != "*" and not self._has_host(authority.decode("ascii", "replace")):
             return False

@@ -150,6 +150,7 @@ class Front:
         self._most = 0
         self._memo_bytes = LEAST_MEMO
         store.on_gone.append(self.forget)
+        store.on_ban.append(self.doubt)
 
     def configure(
         self, limits: Limits, *, memo: bool, most_connections: int, memo_bytes: int = 0, held: int = FREE
@@ -207,6 +208,11 @@ class Front:
             for _, memo in self._kinds.values():
                 memo.forget(stored)
             stored.memos = None
+
+    def doubt(self) -> None:
+        """Any answer of the memos may be void: each is asked of the store before it is given again."""
+        for _, memo in self._kinds.values():
+            memo.doubt()
 
     @property
     def memo_entries(self) -> int:

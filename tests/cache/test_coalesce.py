@@ -181,10 +181,25 @@ def test_what_was_asked_for_before_a_purge_is_not_stored_and_cannot_be_joined_af
 def test_a_purge_of_something_else_changes_nothing(air):
     flight = air.fly(exchange())
     air.flights.outdate(b"http://test.example/other")
-    air.flights.outdate_where(lambda one: one.key.endswith(b"/other"))
+    air.flights.outdate_where(lambda key: key.endswith(b"/other"))
     flight.upstream_head(MEGABYTE)
     flight.upstream_end()
     assert air.store.entries == 1
+
+
+@pytest.mark.parametrize("when", ["before the head", "in the body"])
+@pytest.mark.parametrize("matches", [True, False])
+def test_a_purge_by_what_a_response_is_waits_for_the_head_of_one_under_way(air, when, matches):
+    flight = air.fly(exchange())
+    if when == "before the head":
+        air.flights.outdate_where(lambda _: True, lambda stored: matches and stored.head.status == 200)
+    flight.upstream_head(MEGABYTE)
+    if when == "in the body":
+        air.flights.outdate_where(lambda _: True, lambda stored: matches and stored.head.status == 200)
+    assert air.flights.get(KEY) is None
+    flight.upstream_data(b"x")
+    flight.upstream_end()
+    assert air.store.entries == (not matches)
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
@@ -432,7 +447,7 @@ def test_a_purge_concerns_its_own_key_and_what_is_not_remembered(air):
     assert flights.is_outdated(KEY, before)
     assert not flights.is_outdated(KEY, flights.purges)
     before = flights.purges
-    flights.outdate_where(lambda _flight: False)
+    flights.outdate_where(lambda _key: False)
     assert flights.is_outdated(KEY, before)
     before = flights.purges
     for number in range(PURGES + 1):

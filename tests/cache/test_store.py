@@ -176,6 +176,12 @@ def fill(store):
     return a, b1, b2, c
 
 
+def swept(store, matches, **how):
+    sweep = store.sweep(matches, **how)
+    assert list(sweep) == []  # one step was enough
+    return sweep.count
+
+
 @pytest.mark.parametrize(
     ("purge", "expected"),
     [
@@ -184,8 +190,9 @@ def fill(store):
         (lambda store, **how: store.purge_prefix(b"http://a/", **how), {0, 1, 2}),
         (lambda store, **how: store.purge_tag(b"red", **how), {0, 3}),
         (lambda store, **how: store.purge_tag(b"blue", **how), set()),
-        (lambda store, **how: store.purge_match(lambda stored: stored.selecting == encoding(None), **how), {2}),
-        (lambda store, **how: store.purge_all(**how), {0, 1, 2, 3}),
+        (lambda store, **how: swept(store, lambda stored: stored.selecting == encoding(None), **how), {2}),
+        (lambda store, **how: swept(store, lambda _: True, tag=b"red", **how), {0, 3}),
+        (lambda store, **how: store.purge_prefix(b"", **how), {0, 1, 2, 3}),
     ],
 )
 @pytest.mark.parametrize("soft", [False, True])
@@ -207,15 +214,24 @@ def test_a_soft_purge_makes_stale_and_lengthens_no_lifetime():
     old.lifetime = 5.0
     store.put(young)
     store.put(old)
-    store.purge_all(soft=True)
+    store.purge_prefix(b"", soft=True)
     assert young.lifetime == current_age(young, 70.0) == 20.0
     assert remaining(young, 71.0) == -1.0
     assert old.lifetime == 5.0
 
 
+@pytest.mark.rfc("9875", "2")
+def test_a_group_is_known_with_its_origin_and_by_its_bare_name(store):
+    store.put(make(b"http://a/x", tags=(b"http://a news",)))
+    store.put(make(b"http://b/x", tags=(b"http://b news",)))
+    assert store.purge_tag(b"http://a news") == 1
+    assert store.purge_tag(b"news") == 1
+    assert store._tagged == {}
+
+
 def test_the_index_of_tags_empties_with_the_store(store):
     fill(store)
-    store.purge_all()
+    store.purge_prefix(b"")
     assert store._tagged == {}
 
 
@@ -256,7 +272,7 @@ def test_iteration_gives_every_response_and_survives_changes(store):
     filled = fill(store)
     seen = []
     for stored in store:
-        store.purge_all()
+        store.purge_prefix(b"")
         seen.append(stored)
     assert len(seen) >= 1
     assert set(fill(store)) == set(store)
@@ -357,7 +373,7 @@ def test_the_bound_holds_and_gone_means_not_live_whatever_happens(script):
         assert set(itertools.chain.from_iterable(tagged)) == set(inside)
     assert all(stored in told for stored in kept if not stored.live)
     store.release(store.reserved)
-    store.purge_all()
+    store.purge_prefix(b"")
     assert store.bytes == store.entries == store.keys == len(store._tagged) == 0
 
 
@@ -386,7 +402,7 @@ def test_what_is_stored_leaves_the_collectors_sight_and_is_freed_all_the_same():
         store.settle_garbage()
         full = gc.get_freeze_count()
         assert full >= frozen + 2 * FREEZE_AFTER
-        store.purge_all()
+        store.purge_prefix(b"")
         assert gc.get_freeze_count() <= full - 2 * FREEZE_AFTER
     finally:
         gc.unfreeze()

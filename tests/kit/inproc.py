@@ -21,6 +21,7 @@ import uvloop
 
 from config.load import parse
 from config.units import MonoTime, WallTime
+from proxy import bus
 from proxy.cache.store import Store
 from proxy.modes.every import Modes, names_of
 from proxy.modes.reverse import site_names
@@ -29,6 +30,7 @@ from proxy.observe.accesslog import compile_format
 from proxy.observe.observer import AccessLog, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
+from proxy.purging import Purger
 from proxy.server.front import MEMO_SHARE, Door, Front, forward_door
 from proxy.server.protocol import ClientConnection
 from proxy.upstream.client import Upstreams
@@ -125,6 +127,7 @@ class Stack:
         self._format = log
         self._memo = self.config.cache.memo if memo is None else memo
         self._tls = tls
+        self._purges = 0
         self._region = bytearray(metrics.REGION)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = uvloop.new_event_loop()
@@ -249,6 +252,9 @@ class Stack:
         self.front.now = self.front.pump.now = now
         mode = Modes(config, {})
         self._resolver.configure(config.dns.servers, config.dns.negative_ttl)
+        self.purger = Purger(self.store, self.pipeline.flights, self.pipeline.tally)
+        self.purger.configure(mode, self.pipeline.planner.beside)
+        self.pipeline.purge = self._purge
         self.pipeline.configure(mode, {name: Pool(spec, None) for name, spec in mode.pools.items()})
         self.front.configure(
             config.limits,
@@ -272,6 +278,10 @@ class Stack:
             await loop.create_server(self._acceptor(door), sock=sockets[door.listen.port], ssl=self._tls)
             for door in self.doors
         ]
+
+    async def _purge(self, kind: str, value: str, site: str, soft: bool) -> int:
+        self._purges += 1
+        return await self.purger.apply(bus.Purge(self._purges, kind, value, soft=soft, site=site))  # type: ignore[arg-type]  # the spine names kinds
 
     def _acceptor(self, door: Door) -> Callable[[], ClientConnection]:
         return lambda: ClientConnection(self.front, door)

@@ -195,7 +195,7 @@ def test_a_purge_is_soft_unless_asked_and_a_dry_run_says_so(tmp_path):
 
 
 def test_a_purge_that_a_worker_did_not_apply_is_a_gateway_timeout(tmp_path, monkeypatch):
-    monkeypatch.setattr("proxy.observe.reach.PURGE_PATIENCE", 0.05)
+    monkeypatch.setattr("proxy.observe.reach.SWEEP_PATIENCE", 0.05)
 
     async def main():
         fake = await FakeWorker(tmp_path, 0).start()
@@ -220,7 +220,12 @@ def test_a_purge_that_a_worker_did_not_apply_is_a_gateway_timeout(tmp_path, monk
         b'{"url": "http://a/\\n"}',
         b'{"url": "http://a/\xc3\xa4"}',
         b'{"url": "http://a/", "wonder": 1}',
-        b'{"tag": "x"}',
+        b'{"tag": " x"}',
+        b'{"tag": "x", "all": true}',
+        b'{"match": "shop"}',
+        b'{"match": "~("}',
+        b'{"url": "http://us er/"}',
+        b'{"all": true, "site": "nowhere"}',
         b"{" * 1000,
     ],
 )
@@ -249,6 +254,8 @@ def test_a_body_beyond_the_bound_is_refused(tmp_path):
 def test_a_purge_request_names_its_target():
     assert PurgeRequest(url="http://a/").target == ("url", "http://a/")
     assert PurgeRequest(prefix="https://a/b").target == ("prefix", "https://a/b")
+    assert PurgeRequest(tag="news").target == ("tag", "news")
+    assert PurgeRequest(match="/a*").target == ("match", "/a*")
     assert PurgeRequest(all=True).target == ("all", "")
 
 

@@ -85,7 +85,7 @@ def test_a_worker_that_dies_under_the_purge_counts_as_empty(tmp_path):
 
 
 def test_a_silent_worker_makes_the_purge_incomplete(tmp_path, monkeypatch):
-    monkeypatch.setattr(reach, "PURGE_PATIENCE", 0.1)
+    monkeypatch.setattr(reach, "SWEEP_PATIENCE", 0.1)
 
     async def main():
         fake = await FakeWorker(tmp_path, 0).start()
