@@ -108,6 +108,7 @@ class Entry(NamedTuple):
     remote: str  # the client as told by trusted hops, "" where it is the connection's own address
     failure: errors.Kind | None
     detail: str
+    user: str  # who has logged in, ""
 
 
 def entry(x: Exchange, mask: Callable[[bytes], bytes]) -> Entry:
@@ -137,6 +138,7 @@ def entry(x: Exchange, mask: Callable[[bytes], bytes]) -> Entry:
         "" if x.remote in {"", x.client.address} else x.remote,
         None if failure is None else failure.kind,
         "" if failure is None else failure.detail,
+        x.user,
     )
 
 
@@ -183,15 +185,20 @@ def _squid_tag(e: Entry) -> str:
             return "NONE_NONE"
         case Outcome.TUNNEL:
             return "TCP_TUNNEL"
+        case Outcome.FAILED if e.method == b"CONNECT":
+            return "NONE_NONE"  # its word for a tunnel that never was
         case Outcome.MISS | Outcome.BYPASS | Outcome.FAILED:
             return "TCP_MISS"
 
 
 def squid_peer(e: Entry) -> str:
     """Hierarchy code and host of who was asked; a configured origin is a parent in squid's words."""
-    if not e.upstream:
+    upstream = e.upstream
+    if not upstream and e.failure is not None and e.failure.source is errors.Source.UPSTREAM and not e.peer:
+        upstream = e.authority.decode("latin-1")  # asked in vain
+    if not upstream:
         return "HIER_NONE/-"
-    host = e.upstream.rpartition(":")[0].strip("[]") or e.upstream
+    host = upstream.rpartition(":")[0].strip("[]") or upstream
     return ("FIRSTUP_PARENT/" if e.peer else "HIER_DIRECT/") + _text(host)
 
 
@@ -252,6 +259,8 @@ FIELDS: dict[str, Callable[[Entry], str]] = {
     "referer": lambda e: _or_dash(e.referer),
     "user_agent": lambda e: _or_dash(e.user_agent),
     "content_type": lambda e: _or_dash(e.content_type),
+    "mime_type": lambda e: _or_dash(e.content_type and e.content_type.partition(b";")[0].rstrip()),
+    "user": lambda e: _text(e.user) or "-",
     "site": lambda e: _text(e.site) or "-",
     "rule": lambda e: _text(e.rule) or "-",
     "outcome": lambda e: e.outcome.value,
@@ -292,10 +301,10 @@ def compile_format(text: str) -> Format:
 
 
 NAMED = {
-    "common": '{remote} - - [{time}] "{request}" {status} {bytes}',
-    "combined": '{remote} - - [{time}] "{request}" {status} {bytes} "{referer}" "{user_agent}"',
+    "common": '{remote} - {user} [{time}] "{request}" {status} {bytes}',
+    "combined": '{remote} - {user} [{time}] "{request}" {status} {bytes} "{referer}" "{user_agent}"',
     "squid": "{epoch} {duration_ms:>6} {remote} {squid_code}/{status:0>3} {bytes} "
-    "{method} {url} - {squid_peer} {content_type}",
+    "{method} {url} {user} {squid_peer} {mime_type}",
 }
 
 
@@ -368,6 +377,7 @@ def _bind_json(e: Entry) -> str:
     values: dict[str, object] = {
         "site": _text(e.site) or None,
         "rule": _text(e.rule) or None,
+        "user": _text(e.user) or None,
         "method": None if _is_unread(e) else escape(e.method),
         "url": None if _is_unread(e) else _url(e),
         "version": f"{e.version[0]}.{e.version[1]}",

@@ -121,8 +121,16 @@ def test_squid_writes_its_native_columns():
         "http://shop.example.org/a?b=1",
         "-",
         "FIRSTUP_PARENT/10.0.0.21",
-        r"text/html;\x20charset=utf-8",
+        "text/html",
     ]
+
+
+def test_who_has_logged_in_stands_in_its_column_of_each_format():
+    x = ended()
+    x.user = 'a"nna b'
+    assert line("common", x).startswith(r"192.0.2.7 - a\x22nna\x20b [")
+    assert line("squid", x).split()[7] == r"a\x22nna\x20b"
+    assert json.loads(line("json", x))["user"] == r"a\x22nna b"
 
 
 @pytest.mark.parametrize(
@@ -146,6 +154,7 @@ def test_squid_writes_its_native_columns():
         ("TCP_REDIRECT", {"outcome": Outcome.ANSWER, "status": 302}),
         ("NONE_NONE", {"outcome": Outcome.ANSWER}),
         ("TCP_TUNNEL", {"outcome": Outcome.TUNNEL}),
+        ("NONE_NONE", {"outcome": Outcome.FAILED, "method": b"CONNECT", "failure": Failure(errors.CONNECT_ERROR)}),
     ],
 )
 def test_squid_codes(code, changes):
@@ -163,6 +172,12 @@ def test_squid_codes(code, changes):
 def test_squid_hierarchy_codes(peer, pool, upstream):
     route = Route("shop", "", pool, CacheRules())
     assert line("{squid_peer}", ended(route=route, upstream=upstream)) == peer
+
+
+def test_an_origin_that_was_asked_in_vain_stands_in_squids_hierarchy():
+    route = Route("forward", "", "", CacheRules())
+    x = ended(route=route, outcome=Outcome.FAILED, upstream="", failure=Failure(errors.CONNECT_ERROR))
+    assert line("{squid_peer}", x) == "HIER_DIRECT/shop.example.org"
 
 
 def test_json_says_all_and_null_for_what_is_not_there():
