@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Selecting = tuple[tuple[bytes, bytes | None], ...]
 
+# One request's values are asked for again with each variant of its key: more than its fields need not be kept.
+LONG_VALUES = 16
 NEGOTIATED = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
 
 _TRIPLET = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -155,13 +157,17 @@ def normal_value(name: bytes, value: bytes | None) -> bytes | None:
     """
     if value is None:
         return None
-    normalise = _negotiated if name in NEGOTIATED else _plain
-    return normalise(value) if len(value) > values.MEMO_BYTES else _remembered(normalise is _negotiated, value)
+    remembered = _remembered_long if len(value) > values.MEMO_BYTES else _remembered
+    return remembered(name in NEGOTIATED, value)
 
 
-@lru_cache(maxsize=2048)  # the same few browsers ask again and again, and every parsed hit with Vary comes here
-def _remembered(negotiated: bool, value: bytes) -> bytes:
+def _normalised(negotiated: bool, value: bytes) -> bytes:
     return _negotiated(value) if negotiated else _plain(value)
+
+
+# The same few browsers ask again and again, and every parsed hit with Vary comes here.
+_remembered = lru_cache(maxsize=2048)(_normalised)
+_remembered_long = lru_cache(maxsize=LONG_VALUES)(_normalised)
 
 
 def _plain(value: bytes) -> bytes:
@@ -175,8 +181,8 @@ def _negotiated(value: bytes) -> bytes:
     """Members by falling weight, those of equal weight by name, each weight in its shortest form (RFC 9110 §12.4.2,
     §12.5).
     """
-    members = values.parse_weighted(value)
-    if len(members) > values.LIST_MEMBERS or any(weight is None for _, weight in members):
+    members = [] if value.count(b",") >= values.LIST_MEMBERS else values.parse_weighted(value)
+    if not members or any(weight is None for _, weight in members):
         return _plain(value)
     members.sort(key=lambda member: (-(member[1] or 0), member[0]))
     return b",".join(name if weight == 1000 else b"%b;q=%d" % (name, weight or 0) for name, weight in members)
@@ -209,16 +215,18 @@ def speaks_the_language(stored: StoredResponse, request: RequestHead) -> bool:
     if not chosen or not any(name == b"accept-language" for name, _ in chosen):
         return False
     language = stored.content_language
-    wanted = most_wanted(request.fields.get(b"accept-language"))
-    if language is None or wanted is None or language.lower() != wanted:
+    if language is None or language.lower() != most_wanted(request.fields.get(b"accept-language") or b""):
         return False
     return _same(tuple(pair for pair in chosen if pair[0] != b"accept-language"), request.fields)
 
 
-def most_wanted(value: bytes | None) -> bytes | None:
+@lru_cache(maxsize=LONG_VALUES)
+def most_wanted(value: bytes) -> bytes | None:
     """The first of the ranges with the highest weight; None where there is none that names a language."""
-    members = [(name, weight) for name, weight in values.parse_weighted(value or b"") if weight]
-    if not members or len(members) > values.LIST_MEMBERS:
+    if value.count(b",") >= values.LIST_MEMBERS:
+        return None
+    members = [(name, weight) for name, weight in values.parse_weighted(value) if weight]
+    if not members:
         return None
     best = max(weight for _, weight in members)
     name = next(name for name, weight in members if weight == best)
