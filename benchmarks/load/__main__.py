@@ -9,10 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from benchmarks.facts import machine
 from benchmarks.load import peers
 from benchmarks.load.measure import CONNECTIONS, SCENARIOS, measure, write_script
 
@@ -147,27 +145,13 @@ def as_json(chosen: list[Peer], scenarios: list[Scenario], samples: Samples) -> 
 
 
 def facts(chosen: list[Peer], options: argparse.Namespace) -> dict[str, object]:
-    """What must be known to compare two results."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": _git("rev-parse", "--short", "HEAD"),
-        "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "cpu": models[0].split(":", 1)[1].strip() if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_before": os.getloadavg()[0],
+        **machine(),
         "versions": {peer.name: peers.version_of(peer) for peer in chosen},
         "connections": CONNECTIONS,
         "rounds": options.rounds,
         "seconds": options.seconds,
     }
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=peers.ROOT)
-    return done.stdout.strip()
 
 
 def save(report: dict[str, object]) -> Path:

@@ -75,7 +75,7 @@ def descendants(roots) -> list[int]:
 def nginx(s: Setting) -> str:
     log = f"{s.log} combined buffer=64k flush=1s" if s.log else "off"
     return f"""
-user {_user()};
+user {run_as()};
 worker_processes 1;
 daemon off;
 pid {s.folder}/pid;
@@ -107,7 +107,7 @@ http {{
 def origin_conf(s: Setting) -> str:
     body = BODY.decode()
     return f"""
-user {_user()};
+user {run_as()};
 worker_processes 1;
 daemon off;
 pid {s.folder}/pid;
@@ -199,7 +199,7 @@ memory = "64MB"
 {log}"""
 
 
-def _user() -> str:
+def run_as() -> str:
     return "root" if os.getuid() == 0 else "nobody"
 
 
@@ -231,7 +231,7 @@ def _squid(_: Setting, conf: Path) -> list[str]:
     return ["squid", "-N", "-f", str(conf)]
 
 
-def _python(s: Setting, conf: Path) -> list[str]:
+def python_command(s: Setting, conf: Path) -> list[str]:
     return [sys.executable, "-P", "-m", "proxy", "run", "-c", str(conf), "--runtime", str(s.folder / "run")]
 
 
@@ -239,7 +239,7 @@ NGINX = ("nginx", "-v")
 PEERS: Mapping[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("tandem", sys.executable, tandem, _python, (sys.executable, "-P", "-m", "proxy", "version")),
+        Peer("tandem", sys.executable, tandem, python_command, (sys.executable, "-P", "-m", "proxy", "version")),
         Peer("haproxy", "haproxy", haproxy, _haproxy, ("haproxy", "-v")),
         Peer("nginx", "nginx", nginx, _nginx, NGINX),
         Peer(
@@ -278,8 +278,10 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def start(peer: Peer, folder: Path, origin: int, core: int, *, logs: bool) -> Server:
-    """The server, when it answers; pinned to `core` with all that it starts."""
+def start(
+    peer: Peer, folder: Path, origin: int, core: int, *, logs: bool, answers: Callable[[Server], bool] | None = None
+) -> Server:
+    """The server, when it answers (a request, unless `answers` asks otherwise); pinned to `core` with all its own."""
     for attempt in range(3):
         home = folder / f"{peer.name}-{attempt}"
         home.mkdir()
@@ -287,7 +289,7 @@ def start(peer: Peer, folder: Path, origin: int, core: int, *, logs: bool) -> Se
         log = home / "access.log" if logs else None
         setting = Setting(home, free_port(), origin, log)
         server = _launch(peer, setting, core)
-        if _answers(server):
+        if (answers or _answers)(server):
             if log and peer.log_writer:
                 server.processes.append(_spawn(peer.log_writer(setting), home, core))
             return server
