@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # Arguments for what is run, as in: make test ARGS="-k wheel"
 ARGS ?=
 
-.PHONY: help run test test-long conformance-peers check format bench failover pair lock audit clean
+.PHONY: help run test test-long conformance-peers check format bench bench-tunnel failover pair lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: $(VENV)/.dev ## write the code as `make check` wants it
 
 bench: $(VENV)/.dev $(VENV)/.debian ## CPU per request beside nginx, HAProxy, Varnish and Squid
 	@$(BIN)/python -m benchmarks.load
+
+bench-tunnel: $(VENV)/.dev $(VENV)/.debian ## tunnels beside HAProxy, Squid and tinyproxy: CPU per gigabyte and per tunnel
+	@$(BIN)/python -m benchmarks.tunnel $(ARGS)
 
 failover: $(VENV)/.dev $(VENV)/.debian ## outages of a pair beside keepalived, measured beside wanted (as root; ARGS="--quick", "--help", "--resume")
 	@$(BIN)/python -m benchmarks.failover $(ARGS)

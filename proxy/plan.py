@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from proxy.exchange import Route
+from proxy.exchange import Route, Tunnel
 
 if TYPE_CHECKING:
     from proxy.cache.memo import Answer
@@ -68,7 +68,7 @@ class Plan:
     def keepable(self) -> bool:
         """It may be used for the next request of equal bytes: what depends on the one client is not in it."""
         return (
-            isinstance(self.way, Route)
+            isinstance(self.way, Route | Tunnel)
             and self.checked.head.method != b"PURGE"
             and not (self.asks_key or self.of_client)
         )

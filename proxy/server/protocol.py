@@ -639,7 +639,7 @@ class ClientConnection(Sender, asyncio.Protocol):
     def _hand_over(self, origin: socket.socket, idle: float, over: TunnelOver, said: bytes) -> None:
         wire = self._wire
         raw: Any = wire.get_extra_info("socket")
-        client = socket.socket(raw.family, raw.type, raw.proto, os.dup(raw.fileno()))
+        client = socket.socket(raw.family, socket.SOCK_STREAM, 0, os.dup(raw.fileno()))
         early = self._leave_http()
         self._live = self._front.pump.start(
             client, origin, self._ended_by(over), idle=idle, early=early, said=said, holder=self

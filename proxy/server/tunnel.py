@@ -51,6 +51,7 @@ BROKEN = select.EPOLLERR
 AT_ONCE = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 
+YOUNG = 30.0  # seconds after which a tunnel is worth the system calls of the following
 # A peer that has vanished without a word is found out, also where nothing flows.
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
 
@@ -218,9 +219,11 @@ class Flow:
         return sent
 
     def _finish(self) -> int:
-        """The source sends no more, and all it sent has gone on."""
+        """The source sends no more, and all it sent has gone on. The second to end is ended by closing."""
         self.complete = True
-        self.sink.sock.shutdown(socket.SHUT_WR)
+        tunnel = self.source.tunnel
+        if not (tunnel.up.complete and tunnel.down.complete):
+            self.sink.sock.shutdown(socket.SHUT_WR)
         return 0
 
     @property
@@ -238,7 +241,20 @@ class Flow:
 class LiveTunnel:
     """Two sockets and the bytes between them. The wheel ends it when nothing has moved for `idle` seconds."""
 
-    __slots__ = ("_over", "_pump", "client", "deadline", "down", "holder", "idle", "listed", "origin", "up")
+    __slots__ = (
+        "_kept_alive",
+        "_over",
+        "_pump",
+        "client",
+        "deadline",
+        "down",
+        "holder",
+        "idle",
+        "limit",
+        "listed",
+        "origin",
+        "up",
+    )
 
     def __init__(
         self,
@@ -259,7 +275,10 @@ class LiveTunnel:
         self.down = Flow(pump, self.origin, self.client, said)
         self.down.moved = -len(said)  # it is not the origin's
         self.idle = idle
-        self.deadline = pump.now() + idle
+        now = pump.now()
+        self.limit = now + idle  # when it has stood still for too long; the wheel looks in at `deadline`
+        self.deadline = min(self.limit, now + YOUNG)
+        self._kept_alive = False
         self.holder: Holder | None = None  # for whom bytes wait
         self.listed = False  # it is in the pump's list of those that can go on
 
@@ -274,12 +293,13 @@ class LiveTunnel:
             return False
         up, down = self.up, self.down
         try:
-            sent, got = up.move(SHARE), down.move(SHARE)
+            sent = up.move(SHARE) if up.source.readable or up.waits else 0
+            got = down.move(SHARE) if down.source.readable or down.waits else 0
         except OSError:  # a peer has reset its connection, or is gone
             self.end(None, reset=True)
             return False
         if sent or got:
-            self.deadline = self._pump.now() + self.idle
+            self.limit = self._pump.now() + self.idle
         if up.complete and down.complete:
             self.end(None)
             return False
@@ -310,7 +330,15 @@ class LiveTunnel:
         over(self.up.moved, max(0, self.down.moved), failure)
 
     def expired(self, now: float) -> None:
-        """The wheel has let go of it: nothing has moved for as long as may be."""
+        """The wheel has let go of it: it has stood still for a while, or for as long as may be."""
+        if not self._kept_alive:
+            self._kept_alive = True
+            for side in (self.client, self.origin):
+                set_keepalive(side.sock)
+        if now < self.limit:
+            self.deadline = self.limit
+            self._pump.wheel.watch(self)
+            return
         self.end(Failure(errors.TUNNEL_IDLE, f"nothing moved for {self.idle:g} s"))
 
 
@@ -325,7 +353,7 @@ class Pump:
         weigh: Callable[[Holder], None] | None = None,
     ) -> None:
         self._loop = loop
-        self._wheel = wheel
+        self.wheel = wheel
         self.now = now
         self.pipes = Pipes()
         self.buffer = memoryview(bytearray(BUFFER))
@@ -353,8 +381,6 @@ class Pump:
         `early` goes to the origin first, `said` to the client; `over(up, down, failure)` is told at the end how many
         bytes have left for each, `said` not counted.
         """
-        for sock in (client, origin):
-            set_keepalive(sock)
         tunnel = LiveTunnel(self, client, origin, over, idle, early=early, said=said)
         tunnel.holder = holder
         self.tunnels[tunnel] = None
@@ -362,7 +388,7 @@ class Pump:
         for side in (tunnel.client, tunnel.origin):
             self._sides[side.number] = side
             epoll.register(side.number, WATCHED)
-        self._wheel.watch(tunnel)
+        self.wheel.watch(tunnel)
         self._list(tunnel)
         return tunnel
 
@@ -436,12 +462,13 @@ class Pump:
     def forget(self, tunnel: LiveTunnel) -> None:
         """It ends: its numbers may be another's from now on."""
         self.tunnels.pop(tunnel, None)
-        self._wheel.forget(tunnel)
+        self.wheel.forget(tunnel)
         assert self._epoll is not None
-        for side in (tunnel.client, tunnel.origin):
-            del self._sides[side.number]
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(side.number)
+        del self._sides[tunnel.client.number], self._sides[tunnel.origin.number]
+        with contextlib.suppress(
+            OSError
+        ):  # another descriptor of it may be open; the origin's leaves when it is closed
+            self._epoll.unregister(tunnel.client.number)
 
     def close(self) -> None:
         """Whatever is left ends."""

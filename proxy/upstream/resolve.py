@@ -12,6 +12,7 @@ import errno
 import socket
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -201,20 +202,39 @@ def _is_here(family: int, address: SockAddress) -> bool:
 
 async def _connect_first(addresses: Sequence[Resolved]) -> socket.socket:
     """Several addresses race with a delay between their starts (RFC 8305 §5)."""
+    if len(addresses) == 1:
+        return await _connect_to(*addresses[0])
     infos = [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address) for family, address in addresses]
     sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=SECOND_ADDRESS_AFTER, interleave=1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
+async def _connect_to(family: int, address: SockAddress) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 def _literal(host: str, port: int) -> Resolved | None:
     """The address that the text itself is; the old short forms of IPv4 (`127.1`) are names here, and fail as such."""
+    family = _literal_family(host)
+    return None if family is None else (family, _sockaddr(family, host, port))
+
+
+@lru_cache(maxsize=NAMES)
+def _literal_family(host: str) -> int | None:
     try:
         ip = ip_address(host)
     except ValueError:
         return None
-    family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
-    return family, _sockaddr(family, host, port)
+    return socket.AF_INET6 if ip.version == 6 else socket.AF_INET
 
 
 def _sockaddr(family: int, text: str, port: int) -> SockAddress:
