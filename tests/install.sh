@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(
   apache2-utils curl default-jdk-headless haproxy iproute2 keepalived nftables nginx-light nodejs redis-server squid
-  stress-ng tomcat10 tomcat10-examples varnish wrk
+  stress-ng tinyproxy tomcat10 tomcat10-examples varnish wrk
 )
 services=(haproxy keepalived nftables nginx redis-server squid tinyproxy tomcat10 varnish varnishncsa)
 
