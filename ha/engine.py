@@ -18,6 +18,7 @@ from ha import netlink as watching
 from ha.events import Family, Loud, Say, State
 from ha.group import Group
 from ha.netlink import Netlink
+from ha.relay import Relay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -47,6 +48,7 @@ class Hooks:
     split_ended: Callable[[Station, float], None]
     stopped: Callable[[Key], None]
     rewired: Callable[[], None]  # prepared bytes are other ones now
+    await_quiet: Callable[[VirtualRouter, str], None]
 
 
 class Engine:
@@ -59,6 +61,7 @@ class Engine:
         self.timers: dict[Group, asyncio.TimerHandle] = {}
         self.netlinks: dict[str, Netlink] = {}  # by interface: the real ones and macvlans
         self.tasks: set[asyncio.Task[Any]] = set()
+        self._relays: list[Relay] = []  # for addresses that are about to leave, or have left
         self._asleep = asleep()
 
     # ---- interfaces and stations -------------------------------------------------------------------------------------
@@ -162,6 +165,11 @@ class Engine:
                 self._hooks.stopped(router.config.key)
             case e.Probe():
                 self._probe(station, command)
+            case e.AddVip(vip):
+                self.forget([relay for relay in self._relays if vip.ip in relay.addresses])  # it is ours again
+                return station.do(command, now)
+            case e.AwaitQuiet(to):
+                self._hooks.await_quiet(router, to)
             case _:
                 return station.do(command, now)
         return None
@@ -197,7 +205,39 @@ class Engine:
 
     def _on_claims(self, key: Key) -> None:
         for event in self.stations[key].read_claims():
+            if isinstance(event, e.ConflictSeen):
+                for relay in self._relays:
+                    relay.follow(event.vip.ip, event.mac)
             self.handle(key, event)
+
+    # ---- moves -------------------------------------------------------------------------------------------------------
+
+    def keep_connections(self, keys: Iterable[Key]) -> list[Relay]:
+        """What comes for the addresses of these routers is kept from now on, for who gets them; until `forget`."""
+        made = []
+        for key in keys:
+            station = self.stations[key]
+            interface = station.netlink.interface
+            if interface is None or station.addresses is not station.netlink:
+                continue  # a virtual MAC moves with the address: frames find the other node by themselves
+            try:
+                relay = Relay(interface, station.router.config.family, [vip.ip for vip in station.router.held])
+            except OSError as exc:
+                self._scribe.warn("relay", f"connections are not handed on: {exc.strerror}")
+                continue
+            self._loop.add_reader(relay.fileno(), relay.read)
+            made.append(relay)
+        self._relays += made
+        return made
+
+    def forget(self, relays: Iterable[Relay]) -> None:
+        for relay in [one for one in relays if one in self._relays]:
+            self._relays.remove(relay)
+            self._loop.remove_reader(relay.fileno())
+            relay.close()
+
+    def forget_all(self) -> None:
+        self.forget(list(self._relays))
 
     def _probe(self, station: Station, command: e.Probe) -> None:
         """Two questions within 20 ms; silence after 25 is an answer too."""

@@ -231,6 +231,13 @@ class HandoverAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class QuietCame:
+    """The instant that suits the requests in flight, which AwaitQuiet asked for; or it did not come in time."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reconfigured:
     """A reload: the same key, other values."""
 
@@ -271,6 +278,7 @@ Event = (
     | ConflictSeen
     | ProbeDone
     | HandoverAsked
+    | QuietCame
     | Reconfigured
     | CommandFailed
     | GroupMayClaim
@@ -331,6 +339,13 @@ class Probe:
     addresses: tuple[Address, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AwaitQuiet:
+    """This node should have the addresses, and nothing hurries: the answer is QuietCame."""
+
+    to: str
+
+
 class Loud(Enum):
     """What an operator has to hear of; also the label of a counter."""
 
@@ -380,4 +395,17 @@ class Stopped:
     """Nothing more is to be done: the process may end."""
 
 
-Command = SendAdvert | AddVip | RefreshVip | DelVip | SendGarp | Tell | Probe | Shout | Changed | SplitEnded | Stopped
+Command = (
+    SendAdvert
+    | AddVip
+    | RefreshVip
+    | DelVip
+    | SendGarp
+    | Tell
+    | Probe
+    | AwaitQuiet
+    | Shout
+    | Changed
+    | SplitEnded
+    | Stopped
+)

@@ -150,11 +150,17 @@ class Observer:
         counts = [liveness.in_flight(page.memory) for page in self._pages if page.held]
         return None if None in counts else sum(count or 0 for count in counts)
 
-    def wait_for_quiet(self, until: float) -> int | None:
-        """0 at the first instant without requests in flight; at `until` (monotonic) how many there are. Blocks."""
-        while (count := self.in_flight()) != 0 and time.monotonic() < until:
+    def wait_for_quiet(self, until: float, lasting: float = 0.0) -> int | None:
+        """0 once there was no request in flight for so long; at `until` (monotonic) how many there are. Blocks."""
+        begun: float | None = None  # of the quiet
+        while True:
+            count, now = self.in_flight(), time.monotonic()
+            begun = None if count != 0 else begun or now
+            if begun is not None and now - begun >= lasting:
+                return 0
+            if now >= until:
+                return count
             time.sleep(_GLANCE)
-        return count
 
     # ---- on the loop -------------------------------------------------------------------------------------------------
 

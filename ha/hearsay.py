@@ -89,15 +89,27 @@ def hear_active(router: VirtualRouter, event: e.PeerSaid, now: MonoTime) -> None
     if router.state is not State.ACTIVE:
         return
     asked = word.to == router.config.node and word.fitness >= max(router.health.fitness, Fitness.LISTENING)
-    if asked and word.say is Say.READY and rank(word.priority, word.source) > router.own_rank():
-        if router.health.fitness is not Fitness.SERVING or router.is_degraded():
-            crossing.note_own_fault(router, now)
-        crossing.resign(router, now, f"{word.node} is better", word.node)
+    if asked and word.say is Say.READY and _is_better(router, word):
+        router.do(e.AwaitQuiet(word.node))  # clients are answered here as well: nothing hurries
     elif asked and word.say is Say.LET_GO:
         crossing.resign(router, now, f"{word.node} does not see us", word.node)
         router.unseen = True
     elif router.health.fitness is Fitness.UNFIT and word.fitness is not Fitness.UNFIT:
         active.give_up(router, now, word.node)
+
+
+def _is_better(router: VirtualRouter, word: PeerWord) -> bool:
+    return rank(word.priority, word.source) > router.own_rank()
+
+
+def yield_to_better(router: VirtualRouter, event: e.QuietCame, now: MonoTime) -> None:
+    """Unless it has become worse, or silent, while we waited for the instant."""
+    word = router.words.of(event.to, now)
+    if word is None or word.fitness < max(router.health.fitness, Fitness.LISTENING) or not _is_better(router, word):
+        return
+    if router.health.fitness is not Fitness.SERVING or router.is_degraded():
+        crossing.note_own_fault(router, now)
+    crossing.resign(router, now, f"{word.node} is better", word.node)
 
 
 def _hear_other_active(router: VirtualRouter, word: PeerWord, now: MonoTime) -> None:

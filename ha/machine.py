@@ -58,6 +58,7 @@ TRANSITIONS: Final[dict[State, dict[type[Event], Rule]]] = {
         e.ConflictSeen: _rule(_ignore, _I),
         e.ProbeDone: _rule(_ignore, _I),
         e.HandoverAsked: _rule(idle.refuse_handover, _I),
+        e.QuietCame: _rule(_ignore, _I),
         e.Reconfigured: _rule(idle.reconfigure, _I),
         e.CommandFailed: _rule(idle.shout_failure, _I),
         e.GroupMayClaim: _rule(claiming.claim_with_group, _I, _A),  # an owner
@@ -77,6 +78,7 @@ TRANSITIONS: Final[dict[State, dict[type[Event], Rule]]] = {
         e.ConflictSeen: _rule(_ignore, _B),
         e.ProbeDone: _rule(backup.on_probe, _B, _A),
         e.HandoverAsked: _rule(idle.refuse_handover, _B),
+        e.QuietCame: _rule(_ignore, _B),
         e.Reconfigured: _rule(idle.reconfigure, _B),
         e.CommandFailed: _rule(idle.shout_failure, _B),
         e.GroupMayClaim: _rule(claiming.claim_with_group, _B, _A),
@@ -96,6 +98,7 @@ TRANSITIONS: Final[dict[State, dict[type[Event], Rule]]] = {
         e.ConflictSeen: _rule(split.defend, _A),
         e.ProbeDone: _rule(waking.end_doubt, _A, _B),
         e.HandoverAsked: _rule(active.hand_over, _A, _B),
+        e.QuietCame: _rule(hearsay.yield_to_better, _A, _B),
         e.Reconfigured: _rule(active.reconfigure, _A),
         e.CommandFailed: _rule(active.on_failure, _A, _B),
         e.GroupMayClaim: _rule(_ignore, _A),

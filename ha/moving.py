@@ -1,7 +1,9 @@
-"""Moving addresses on purpose: a polite stop, a handover, a drill; at an instant without requests, if one comes.
+"""Moving addresses on purpose: a polite stop, a handover, a drill, a better node; at an instant without requests.
 
-The machines move the addresses; here is waited for the right moment before, and for the other node's word after.
-Invariant: answers say close only while a move is under way.
+The machines move the addresses; here is waited for the right moment before, and for the other node's word after. First
+answers say close, until no request is in flight; then no connection begins here any more, those who try wait for the
+other node (relay.py), and as soon as the last ones from before are answered, the addresses may go. Whoever is cut is
+counted and told. Invariant: answers say close, and connections wait, only while a move is under way.
 """
 
 from __future__ import annotations
@@ -22,9 +24,15 @@ if TYPE_CHECKING:
 
     from ha.engine import Engine, Key
     from ha.evidence import Observer
+    from ha.relay import Relay
     from ha.scribe import Scribe
 
 _QUIET_LIMIT: Final = 0.25  # seconds to wait for an instant without requests in flight
+_GATED_LIMIT: Final = 0.02  # seconds for the supervisor to hold new connections back,
+_LAST_LIMIT: Final = 0.02  # for the last ones from before to be answered: so long others may wait,
+_LASTING: Final = 0.002  # and without any of them until all that was on its way has come
+_LINGER: Final = 1.0  # seconds in which clients may still send what is the other node's to us,
+_SHORT_LINGER: Final = 0.02  # or, at a stop, after the other node's word
 _MOVE_LIMIT: Final = 2.0
 
 
@@ -38,6 +46,8 @@ class Mover:
         self._scribe = scribe
         self._say = say
         self._moving = False
+        self._relays: list[Relay] = []  # of the move under way
+        self.gated = asyncio.Event()  # the supervisor has done what Gate asked for
         self.node = ""  # our own name
         self.links: peer.Links | None = None
         self.refusal = ""  # the last one that a machine gave
@@ -56,15 +66,41 @@ class Mover:
         return True
 
     async def wait_for_quiet(self, limit: float) -> None:
-        """Answers say close, and an instant without requests in flight has come; or the time is up."""
-        if not any(station.router.state is State.ACTIVE for station in self._engine.stations.values()):
+        """An instant without requests in flight has come, and nothing new begins here; or the time is up."""
+        active = [key for key, station in self._engine.stations.items() if station.router.state is State.ACTIVE]
+        if not active:
             return
         self._say(orders.Hush(on=True))
-        cut = await asyncio.to_thread(self._observer.wait_for_quiet, self._loop.time() + limit)
+        await asyncio.to_thread(self._observer.wait_for_quiet, self._loop.time() + limit)
+        self._relays += self._engine.keep_connections(active)
+        self.gated.clear()
+        self._say(orders.Gate(tuple(str(vip.ip) for key in active for vip in self._engine.stations[key].router.held)))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GATED_LIMIT):
+                await self.gated.wait()
+        cut = await asyncio.to_thread(self._observer.wait_for_quiet, self._loop.time() + _LAST_LIMIT, _LASTING)
         if cut:
             self._scribe.say(
                 f"{cut} requests in flight are cut: none of {limit * 1000:.0f} ms was free of them", "WARNING"
             )
+
+    def leave(self) -> None:
+        """The addresses go now."""
+        for relay in self._relays:
+            relay.leave()
+
+    def end_quiet(self) -> None:
+        """The move is over; what clients still send here is handed on for a while."""
+        self._say(orders.Gate(()))
+        self._say(orders.Hush(on=False))
+        relays, self._relays = self._relays, []
+        self._loop.call_later(_LINGER, self._engine.forget, relays)
+
+    async def linger(self) -> None:
+        """At a stop: until what waits here is handed on, if somebody has the addresses."""
+        if any(self._holder(key) for key in self._engine.stations):
+            await asyncio.sleep(_SHORT_LINGER)
+        self._engine.forget_all()
 
     async def hand_over(self, to: str) -> dict[str, Any]:
         """The addresses are at the other node, or why not."""
@@ -78,6 +114,7 @@ class Mover:
             await self.wait_for_quiet(_QUIET_LIMIT)
             self.refusal = ""
             begun = self._loop.time()
+            self.leave()
             for key in active:
                 if self._engine.stations[key].router.state is State.ACTIVE:  # its group may have left with it
                     self._engine.handle(key, e.HandoverAsked(to))
@@ -90,12 +127,33 @@ class Mover:
             return {"ok": taken, "to": holder, "milliseconds": round(took, 2), **error}
         finally:
             self._moving = False
-            self._say(orders.Hush(on=False))
+            self.end_quiet()
+
+    async def yield_to(self, key: Key, to: str) -> None:
+        """The machine is told when the moment has come to let a better node have the addresses."""
+        if self._moving:
+            return
+        self._moving = True
+        try:
+            await self.wait_for_quiet(_QUIET_LIMIT)
+            station = self._engine.stations.get(key)
+            if station is not None:
+                self.leave()
+                self._engine.handle(key, e.QuietCame(to))
+            await self.wait_until(lambda: bool(self._holder(key)), _MOVE_LIMIT if self._left(key) else 0)
+        finally:
+            self._moving = False
+            self.end_quiet()
+
+    def _left(self, key: Key) -> bool:
+        station = self._engine.stations.get(key)
+        return station is not None and station.router.state is not State.ACTIVE
 
     def _holder(self, key: Key) -> str:
         """The other node that says it is Active."""
         now = _moment()
-        return next((word.node for word in self._engine.stations[key].router.words.active(now)), "")
+        station = self._engine.stations.get(key)
+        return next((word.node for word in station.router.words.active(now)), "") if station is not None else ""
 
     async def _ask_for_it(self, to: str) -> dict[str, Any]:
         """We are not Active: whoever is, is asked over the link."""

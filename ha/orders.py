@@ -14,12 +14,13 @@ import socket
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from ha import raw, rtnl
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 MAX: Final = 96 * 2**10  # bytes of a packet; fits the socket's buffer whole, so that nobody waits for the other
 _MAX_REASON: Final = 4096
@@ -60,6 +61,11 @@ class Stop:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What a Gate asked for is done."""
+
+
 # ---- from ha ---------------------------------------------------------------------------------------------------------
 
 
@@ -84,6 +90,13 @@ class Hush:
     """Answers shall say close and requests in flight be counted, for an address is about to move; or not any more."""
 
     on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """From now on no connection to these addresses begins here, but waits for who gets them next; none: all begin."""
+
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +130,11 @@ class Will:
     bequests: tuple[Bequest, ...] = ()
 
 
-ToHa = Prepare | Commit | Abort | Stop
-FromHa = Prepared | Refused | Ready | Hush | Standings | Will
+ToHa = Prepare | Commit | Abort | Stop | Gated
+FromHa = Prepared | Refused | Ready | Hush | Gate | Standings | Will
 
-_TO_HA: Final = {kind.__name__: kind for kind in (Prepare, Commit, Abort, Stop)}
-_FROM_HA: Final = {kind.__name__: kind for kind in (Prepared, Refused, Ready, Hush, Standings, Will)}
+_TO_HA: Final = {kind.__name__: kind for kind in (Prepare, Commit, Abort, Stop, Gated)}
+_FROM_HA: Final = {kind.__name__: kind for kind in (Prepared, Refused, Ready, Hush, Gate, Standings, Will)}
 
 
 def encode(message: ToHa | FromHa) -> bytes:
@@ -159,6 +172,8 @@ def _decode(kinds: dict[str, Any], data: bytes) -> Any:
         match kind:
             case "Will":
                 return Will(tuple(map(_bequest, content["bequests"])))
+            case "Gate":
+                return Gate(tuple(str(ip_address(text)) for text in content["addresses"]))
             case "Standings":
                 return Standings(tuple(_standing(one) for one in content["routers"]))
             case _:
@@ -211,6 +226,16 @@ def send(sock: socket.socket, message: ToHa | FromHa, fds: Sequence[int] = ()) -
     except OSError:
         return False
     return True
+
+
+def gate(listeners: Iterable[socket.socket], addresses: Sequence[str]) -> None:
+    """Connections to the addresses begin at these sockets no more; with none, everything does again."""
+    program = raw.all_but_new_connections(map(ip_address, addresses))
+    for listener in listeners:
+        if addresses:
+            raw.attach(listener, program)
+        else:
+            raw.detach(listener)
 
 
 # ---- the will --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from ha.events import Address, Family, Vip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 Instruction: TypeAlias = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
@@ -26,6 +27,7 @@ _GROUPS: Final = {Family.IPV4: "224.0.0.18", Family.IPV6: "ff02::12"}  # RFC 956
 
 # Not in the socket module of 3.11.
 _SO_ATTACH_FILTER: Final = 26
+_SO_DETACH_FILTER: Final = 27
 _SO_MEMINFO: Final = 55
 SO_TIMESTAMPNS_NEW: Final = 64
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO, _IP_MULTICAST_ALL = 10, 2, 49
@@ -34,12 +36,14 @@ _NETWORK_CONTROL: Final = 0xC0  # the class of routing protocols, as every other
 _NEW_LINK: Final = 16  # RTM_NEWLINK
 _METER: Final = 32 * 2**10  # bytes, the kernel doubles them: about 80 packets
 _PRIORITY: Final = 6  # queueing disciplines send it before the answers of the proxy; 7 would need NET_ADMIN
+_PACKET_KIND: Final = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE: 0 is what was sent to our own MAC
 _NET_OFFSET: Final = 0xFFF00000  # SKF_NET_OFF: counted from the network header, wherever the socket's data begins
 
 # Classic BPF, linux/filter.h.
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
 _LOAD_BYTE_AT_X, _LOAD_HEADER_LENGTH = 0x50, 0xB1
-_AND, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x54, 0x15, 0x35, 0x06
+_AND, _JUMP, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x54, 0x05, 0x15, 0x35, 0x06
+_SYN, _SYN_ACK = 0x02, 0x12  # flags of TCP, in byte 13
 _PASS: Final = (_RETURN, 0, 0, 0xFFFF)
 _DROP: Final = (_RETURN, 0, 0, 0)
 
@@ -223,6 +227,12 @@ def attach(one: Attachable, program: list[Instruction]) -> None:
     one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(code)))
 
 
+def detach(one: socket.socket) -> None:
+    """Nothing is dropped for this socket any more; without a filter nothing happens."""
+    with suppress(FileNotFoundError):
+        one.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
 def adverts_of(family: Family, version: int, vrid: int, min_ttl: int) -> list[Instruction]:
     """Passes what has at least this TTL, and the version of VRRP and the VRID."""
     return [*_unless_right(family, version, vrid, min_ttl), _PASS]
@@ -233,8 +243,8 @@ def adverts_from(
 ) -> tuple[list[Instruction], list[Instruction]]:
     """Two programs that share what `adverts_of` passes: what comes from one of the nodes, and the rest."""
     right = _unless_right(family, version, vrid, min_ttl)
-    from_nodes = [one for node in nodes for one in _if_source(node, _PASS)]
-    from_others = [one for node in nodes for one in _if_source(node, _DROP)]
+    from_nodes = [one for node in nodes for one in _if_address(node, _SOURCE, _PASS)]
+    from_others = [one for node in nodes for one in _if_address(node, _SOURCE, _DROP)]
     return [*right, *from_nodes, _DROP], [*right, *from_others, _PASS]
 
 
@@ -243,15 +253,49 @@ def _unless_right(family: Family, version: int, vrid: int, min_ttl: int) -> list
     return [one for load, test, operand in checks for one in (*load, (test, 1, 0, operand), _DROP)]
 
 
-def _if_source(node: Address, verdict: Instruction) -> list[Instruction]:
-    """The verdict for what comes from this node; for the rest the program goes on behind it."""
-    start = 12 if node.version == 4 else 8
-    words = [int.from_bytes(node.packed[at : at + 4]) for at in range(0, len(node.packed), 4)]
+_SOURCE: Final = {4: 12, 6: 8}  # where it stands in the header
+_DESTINATION: Final = {4: 16, 6: 24}
+
+
+def _if_address(address: Address, where: Mapping[int, int], verdict: Instruction) -> list[Instruction]:
+    """The verdict for what has this address there; for the rest the program goes on behind it."""
+    start = where[address.version]
+    words = [int.from_bytes(address.packed[at : at + 4]) for at in range(0, len(address.packed), 4)]
     block: list[Instruction] = []
     for place, word in enumerate(words):
         to_the_end = 2 * (len(words) - place) - 1  # the tests that are left, and the verdict
         block += [(_LOAD_WORD, 0, 0, _NET_OFFSET + start + 4 * place), (_IF_EQUAL, 0, to_the_end, word)]
     return [*block, verdict]
+
+
+def all_but_new_connections(addresses: Iterable[Address]) -> list[Instruction]:
+    """For a listening TCP socket: drops what would begin a connection to one of the addresses, as if it were lost.
+
+    A connection inherits the program of its listener, and so must not be harmed by it: only what has SYN alone is.
+    """
+    listed = tuple(addresses)
+    blocks = [
+        [one for address in listed if address.version == version for one in _if_address(address, _DESTINATION, _DROP)]
+        for version in (4, 6)
+    ]
+    return [
+        *((_LOAD_BYTE, 0, 0, 13), (_AND, 0, 0, _SYN_ACK), (_IF_EQUAL, 1, 0, _SYN), _PASS),
+        *((_LOAD_BYTE, 0, 0, _NET_OFFSET), (_AND, 0, 0, 0xF0), (_IF_EQUAL, 1, 0, 0x40)),
+        (_JUMP, 0, 0, len(blocks[0]) + 1),
+        *(*blocks[0], _PASS),
+        *(*blocks[1], _PASS),
+    ]
+
+
+def segments_to(family: Family, addresses: Iterable[Address]) -> list[Instruction]:
+    """For a packet socket: passes TCP for one of the addresses that came to our own MAC."""
+    protocol = 9 if family == Family.IPV4 else 6
+    return [
+        *((_LOAD_WORD, 0, 0, _PACKET_KIND), (_IF_EQUAL, 1, 0, 0), _DROP),
+        *((_LOAD_BYTE, 0, 0, protocol), (_IF_EQUAL, 1, 0, socket.IPPROTO_TCP), _DROP),
+        *(one for address in addresses for one in _if_address(address, _DESTINATION, _PASS)),
+        _DROP,
+    ]
 
 
 def rejects_of(family: Family, version: int, vrid: int, min_ttl: int) -> dict[str, list[Instruction]]:

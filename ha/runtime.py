@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from config.schema import Config
     from ha.engine import Key
     from ha.events import PeerWord
+    from ha.machine import VirtualRouter
     from ha.plan import Plan
     from ha.scribe import Scribe
 
@@ -89,6 +90,7 @@ class Runtime:
             self._note_split,
             self._note_stop,
             self._tell_will,
+            self._await_quiet,
         )
         self._engine = Engine(scribe, hooks)
         self._mover = Mover(self._engine, self._observer, scribe, self._say)
@@ -119,7 +121,11 @@ class Runtime:
     def _on_order(self) -> None:
         try:
             while (received := orders.receive(self._channel)) is not None:
-                self._messages.put_nowait((orders.decode_to_ha(received[0]), received[1]))
+                order = orders.decode_to_ha(received[0])
+                if isinstance(order, orders.Gated):
+                    self._mover.gated.set()
+                else:
+                    self._messages.put_nowait((order, received[1]))
         except (EOFError, orders.BadOrderError):  # the supervisor is gone
             self.end()
 
@@ -332,9 +338,11 @@ class Runtime:
 
     async def _close(self) -> None:
         """All addresses are off, the other nodes know it, and the machine is as it was."""
+        self._mover.leave()
         for key in list(self._engine.stations):
             self._engine.handle(key, e.Shutdown())
         await self._mover.wait_until(lambda: self._stopped >= self._engine.stations.keys(), _STOP_LIMIT)
+        await self._mover.linger()
         assert not any(station.router.held for station in self._engine.stations.values())
         self._observer.stop()
         for timer in (*self._engine.timers.values(), self._beat_timer, self._settle_timer):
@@ -495,6 +503,9 @@ class Runtime:
     def _note_split(self, station: Station, seconds: float) -> None:
         station.counts.split_seconds += seconds
         self._scribe.say(f"{station.name}: two were Active for {seconds * 1000:.0f} ms", "WARNING")
+
+    def _await_quiet(self, router: VirtualRouter, to: str) -> None:
+        self._engine.spawn(self._mover.yield_to(router.config.key, to))
 
     def _note_stop(self, key: Key) -> None:
         self._stopped.add(key)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from ha import orders
 from proxy import bus, parcel, region, rights
-from proxy.process import News, Process, Wish
+from proxy.process import Barrier, News, Process, Wish
 from proxy.rights import Identity
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ class Keeper(Process):
     def _send(self, order: orders.ToHa, fds: Sequence[int] = ()) -> bool:
         return self.control is not None and self.control.send_bytes(orders.encode(order), fds)
 
-    def receive(self) -> bus.ToSupervisor | News | Wish | None:
+    def confirm_gate(self) -> None:
+        self._send(orders.Gated())
+
+    def receive(self) -> bus.ToSupervisor | News | Wish | Barrier | None:
         received = None if self.control is None else self.control.receive()
         if received is None:
             return None
@@ -73,7 +76,7 @@ class Keeper(Process):
         except orders.BadOrderError as exc:
             raise bus.BadFrameError(str(exc)) from exc
 
-    def _understand(self, message: orders.FromHa) -> bus.ToSupervisor | News | Wish:
+    def _understand(self, message: orders.FromHa) -> bus.ToSupervisor | News | Wish | Barrier:
         match message:
             case orders.Prepared(generation):
                 return bus.Prepared(generation)
@@ -83,6 +86,8 @@ class Keeper(Process):
                 return bus.Ready(generation)
             case orders.Hush(on):
                 return Wish(on)
+            case orders.Gate(addresses):
+                return Barrier(addresses)
             case orders.Standings(routers):
                 self.standings = routers
             case orders.Will():

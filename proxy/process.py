@@ -50,6 +50,13 @@ class Wish:
     on: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """`ha` wants no connection to these addresses to begin here; none: all may."""
+
+    addresses: tuple[str, ...]
+
+
 @dataclass(slots=True, eq=False)
 class Process:
     """A child, or the place of one that is dead."""
@@ -105,7 +112,7 @@ class Process:
         """Whether it went; a child whose channel is full for so long is as good as dead."""
         return self.control is not None and self.control.send(message, fds)
 
-    def receive(self) -> bus.ToSupervisor | News | Wish | None:
+    def receive(self) -> bus.ToSupervisor | News | Wish | Barrier | None:
         """The next message; None if there is none yet. Raises ClosedError at the end, BadFrameError for junk."""
         received = None if self.control is None else self.control.receive()
         return None if received is None else bus.decode_to_supervisor(received[0])

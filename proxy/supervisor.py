@@ -19,18 +19,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from config.units import MonoTime, Seconds
-from ha import liveness
+from ha import liveness, orders
 from proxy import bus, candidate, console, region, sockets
 from proxy.candidate import CandidateError
 from proxy.channel import ClosedError
 from proxy.keeper import Keeper
-from proxy.process import News, Process, State, Wish
+from proxy.process import Barrier, News, Process, State, Wish
 from proxy.refreshing import Refreshes
 from proxy.reload import Ask, Commit, Idle, Refuse, Reload, Wait
 from proxy.restarts import DEATHS, WINDOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from config.schema import Config
     from proxy.candidate import Candidate, Source
@@ -246,7 +246,7 @@ class Supervisor:
             if process.state is not State.DRAINING:
                 process.kill()  # without a channel it cannot be told anything any more
 
-    def _heard(self, process: Process, message: bus.ToSupervisor | News | Wish) -> None:
+    def _heard(self, process: Process, message: bus.ToSupervisor | News | Wish | Barrier) -> None:
         reload = self._reload
         match message:
             case bus.Ready():
@@ -267,6 +267,10 @@ class Supervisor:
                 self._dirty = True
             case Wish(on):
                 self._say_close(on=on)
+            case Barrier(addresses):
+                self._gate(addresses)
+                if isinstance(process, Keeper):
+                    process.confirm_gate()
             case unreachable:
                 assert_never(unreachable)
 
@@ -274,6 +278,14 @@ class Supervisor:
         for process in self._running():
             if process.is_worker:
                 self._tell(process, bus.SayClose(on))
+
+    def _gate(self, addresses: Sequence[str]) -> None:
+        """The workers' own listening sockets are ours too."""
+        listeners = (held.sock for place, held in self._accepted.sockets.items() if place.index >= 0)
+        try:
+            orders.gate(listeners, addresses)
+        except OSError as exc:
+            console.say(f"new connections cannot be kept for the other node: {exc.strerror}")
 
     def _refused_start(self, process: Process, reason: str) -> None:
         console.say(reason if not self._was_ready else f"{process.name} refuses the accepted configuration: {reason}")
@@ -308,6 +320,7 @@ class Supervisor:
         self._dirty = True
         if isinstance(process, Keeper) and not self._stopping:
             self._say_close(on=False)  # should it have been about to move an address
+            self._gate(())
         if self._reload is not None:
             self._reload.died(process.name, how)
         if process.state is State.DRAINING or self._stopping:

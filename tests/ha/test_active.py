@@ -191,7 +191,7 @@ def test_h5_an_ill_active_yields_to_a_better_one_only_when_it_asks():
     router.handle(word(), now)
     trace(router, (now, e.HealthChanged(health(230, Fitness.LISTENING, "pool")), [Tell()]))
     assert router.state is State.ACTIVE
-    trace(router, (now, word(say=Say.READY, to="a"), TO_B))
+    trace(router, (now, word(say=Say.READY, to="a"), [e.AwaitQuiet("b")]), (now, e.QuietCame("b"), TO_B))
 
 
 def test_active_alone_on_the_air_with_a_backup_on_the_link_is_fine():

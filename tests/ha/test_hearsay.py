@@ -18,13 +18,25 @@ def filtered(path=Path.OTHER):
     return router, router.deadline
 
 
-def test_s6_an_active_resigns_by_name_to_a_better_one_that_is_ready():
+def test_s6_an_active_resigns_by_name_to_a_better_one_that_is_ready_when_no_request_is_in_flight():
     router, now = settled("b")
     trace(
         router,
-        (now, word("a", priority=250, say=Say.READY, to="b"), [DelVip(VIP), Tell(Say.RESIGN, "a"), SendAdvert(0)]),
+        (now, word("a", priority=250, say=Say.READY, to="b"), [e.AwaitQuiet("a")]),
+        (now + 0.1, e.QuietCame("a"), [DelVip(VIP), Tell(Say.RESIGN, "a"), SendAdvert(0)]),
     )
     assert router.state is State.BACKUP
+
+
+def test_s6_who_became_worse_or_silent_while_the_instant_was_waited_for_does_not_get_the_address():
+    router, now = settled("b")
+    router.handle(word("a", priority=250, say=Say.READY, to="b"), now)
+    router.handle(word("a", priority=230), now + 0.1)
+    trace(router, (now + 0.1, e.QuietCame("a"), []))
+    router.handle(word("a", priority=250, fitness=Fitness.LISTENING), now + 0.2)
+    trace(router, (now + 0.2, e.QuietCame("a"), []))
+    assert router.state is State.ACTIVE
+    assert not [one for one in router.handle(e.QuietCame("c"), now + 0.3) if isinstance(one, DelVip)]
 
 
 def test_s6_an_active_does_not_resign_to_a_worse_one_whatever_it_says():

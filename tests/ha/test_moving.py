@@ -1,22 +1,42 @@
 """Waiting for the right moment: with what is in flight as numbers, and a machine's refusal."""
 
 import asyncio
+from ipaddress import ip_interface
 
 from ha import orders
 from ha.events import State
 from ha.moving import Mover
+
+VIP = ip_interface("192.168.8.100/24")
 
 
 class Station:
     """A router that is Active as long as it is told nothing."""
 
     def __init__(self, state):
-        self.router = type("Router", (), {"state": State(state)})()
+        self.router = type("Router", (), {"state": State(state), "held": (VIP,) if state == "active" else ()})()
+
+
+class Relay:
+    def __init__(self):
+        self.left = False
+
+    def leave(self):
+        self.left = True
 
 
 class Engine:
     def __init__(self, *states):
         self.stations = {("eth0", 51 + n, 4): Station(state) for n, state in enumerate(states)}
+        self.relays = []
+        self.forgotten = []
+
+    def keep_connections(self, keys):
+        self.relays = [Relay() for _ in keys]
+        return list(self.relays)
+
+    def forget(self, relays):
+        self.forgotten += relays
 
 
 class Observer:
@@ -24,8 +44,8 @@ class Observer:
         self.counts = counts
         self.waited = []
 
-    def wait_for_quiet(self, until):
-        self.waited.append(until)
+    def wait_for_quiet(self, until, lasting=0.0):
+        self.waited.append(lasting)
         return self.counts
 
 
@@ -42,7 +62,9 @@ def run(states, counts):
 
     async def scenario():
         observer = Observer(counts)
-        await Mover(Engine(*states), observer, scribe, said.append).wait_for_quiet(0.25)
+        mover = Mover(Engine(*states), observer, scribe, said.append)
+        mover.gated.set()
+        await mover.wait_for_quiet(0.25)
         return observer
 
     return asyncio.run(scenario()), said, scribe.lines
@@ -55,14 +77,37 @@ def test_who_is_active_nowhere_waits_for_nothing():
 
 def test_answers_say_close_before_the_quiet_instant_is_waited_for():
     observer, said, lines = run(["active"], 0)
-    assert said == [orders.Hush(True)]
-    assert len(observer.waited) == 1
+    assert said == [orders.Hush(True), orders.Gate(("192.168.8.100",))]
+    assert observer.waited[0] == 0
+    assert observer.waited[1] > 0, "and then for the last ones that began before"
     assert lines == []
 
 
 def test_those_who_are_cut_are_counted_and_told():
     _, _, lines = run(["active", "backup"], 3)
     assert lines == ["3 requests in flight are cut: none of 250 ms was free of them"]
+
+
+def test_at_the_end_of_a_move_connections_begin_again_and_strays_are_handed_on_for_a_while():
+    async def scenario():
+        said, engine = [], Engine("active")
+        mover = Mover(engine, Observer(0), Scribe(), said.append)
+        mover.gated.set()
+        await mover.wait_for_quiet(0.25)
+        mover.leave()
+        assert all(relay.left for relay in engine.relays)
+        mover.end_quiet()
+        assert said[2:] == [orders.Gate(()), orders.Hush(False)]
+        assert engine.forgotten == []
+
+    asyncio.run(scenario())
+
+
+def test_a_supervisor_that_does_not_answer_costs_a_moment_and_no_more():
+    async def scenario():
+        await Mover(Engine("active"), Observer(0), Scribe(), lambda _: None).wait_for_quiet(0.25)
+
+    asyncio.run(asyncio.wait_for(scenario(), 2))
 
 
 def test_a_wait_ends_when_what_is_waited_for_has_come():

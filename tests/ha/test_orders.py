@@ -27,6 +27,7 @@ FROM_HA = st.one_of(
     st.builds(orders.Refused, NUMBER, TEXT),
     st.builds(orders.Ready, NUMBER),
     st.builds(orders.Hush, st.booleans()),
+    st.builds(orders.Gate, st.lists(st.ip_addresses().map(str)).map(tuple)),
     st.builds(Standings, st.lists(STANDING, max_size=3).map(tuple)),
     st.builds(Will, st.lists(BEQUEST, max_size=3).map(tuple)),
 )

@@ -301,6 +301,7 @@ def test_every_state_answers_every_event(state, data):
         e.ConflictSeen(VIP, "02:00:00:00:00:01", data.draw(st.sampled_from(["", "b"]))),
         e.ProbeDone(answered=data.draw(st.booleans())),
         e.HandoverAsked(data.draw(st.sampled_from(["", "b", "x"]))),
+        e.QuietCame(data.draw(st.sampled_from(["b", "x"]))),
         e.Reconfigured(config("a", interval=0.2, priority=99)),
         e.CommandFailed(e.AddVip(VIP, 1), "no such device"),
         e.CommandFailed(e.SendAdvert(1), "no buffer space"),

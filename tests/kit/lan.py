@@ -28,6 +28,7 @@ SOURCES = {
 PRIORITIES = {"a": 250, "b": 240, "c": 230}
 LINK_DELAY = 0.0002
 PROBE_TIME = 0.02
+QUIET = 0.005  # until an instant without requests comes
 
 
 def source(name, family=Family.IPV4):
@@ -241,6 +242,8 @@ class Lan:
                 self.at(lifetime, node.name, lambda: self._expire(node, router, vip, ends))
             case e.DelVip(vip):
                 node.vips.pop(vip, None)
+            case e.AwaitQuiet(to):
+                self.at(QUIET, node.name, lambda: self._give(node, router, e.QuietCame(to)))
             case e.Tell(say, to):
                 self._say(node, router.word(say, to))
             case e.Probe(addresses):

@@ -38,6 +38,16 @@ def client(pair):
     one.close()
 
 
+@pytest.fixture
+def visitor(pair):
+    """Comes anew for each answer, which takes the origin 10 ms; who has to try to connect again is a failure."""
+    pair.settle("a")
+    one = kit.Client(pair.lab, path="/slow/live", patience=0.9)
+    one.wait_for_answers()
+    yield one
+    one.close()
+
+
 def moved_to_b(pair, client, at, most_ms, seconds=5):
     """B has both addresses and A none; the client went without for at most so long."""
     pair.b.wait_for("active", seconds)
@@ -54,24 +64,27 @@ def test_a_node_whose_last_worker_is_killed_lets_go_at_once(pair, client):
     assert "no live worker" in pair.a.said()
 
 
-def test_a_handover_costs_no_request(pair, client):
+def test_a_handover_costs_no_request(pair, visitor):
     at = time.monotonic()
     answer = pair.a.ask("handover")
     assert answer["ok"], answer
     assert answer["to"] == "b"
     assert answer["milliseconds"] < 200
-    moved_to_b(pair, client, at, 100)
-    assert len(client.failed(at)) <= 1  # one that came between the last look and the move
+    pair.b.wait_for("active")
+    visitor.wait_for_answers()
     assert pair.a.ask("handover")["ok"]  # from the other side
     pair.a.wait_for("active")
+    visitor.wait_for_answers()
+    assert not visitor.failed(at), pair.said()
 
 
-def test_a_drill_goes_there_and_back(pair, client):
+def test_a_drill_goes_there_and_back(pair, visitor):
     at = time.monotonic()
-    answer = pair.a.ask("drill", seconds=0.5)
+    answer = pair.a.ask("drill", seconds=0.2)
     assert answer["ok"], answer
     pair.a.wait_for("active")
-    assert len(client.failed(at)) <= 2
+    visitor.wait_for_answers()
+    assert not visitor.failed(at), pair.said()
     assert not pair.b.ask("drill")["ok"]
 
 
@@ -118,17 +131,16 @@ def test_an_interface_that_vanishes_is_found_again_by_its_name(pair, client):
     assert pair.holders() == ["b"]
 
 
-def test_a_polite_stop_costs_no_request_and_power_back_moves_nothing(pair, client):
+def test_a_polite_stop_costs_no_request_and_power_back_moves_nothing(pair, visitor):
     at = time.monotonic()
     assert pair.a.stop() == 0
-    moved_to_b(pair, client, at, 100)
-    assert len(client.failed(at)) <= 1
-    back = time.monotonic()
+    pair.b.wait_for("active")
+    visitor.wait_for_answers()
     pair.a.start()
     pair.a.wait_for("backup")
     pair.settle_down()
     assert pair.holders() == ["b"]
-    assert not client.failed(back)
+    assert not visitor.failed(at), pair.said()
 
 
 def test_a_hung_worker_is_as_good_as_none(pair, client):
