@@ -245,7 +245,9 @@ class Side:
 
     def purge(self, path, soft):
         url = f"http://{self.through or 'test.example'}{path}".encode()
-        return self.stack.call(lambda: self.stack.store.purge_match(lambda one: url_of(one.key) == url, soft=soft))
+        sweep = self.stack.call(lambda: self.stack.store.sweep(lambda one: url_of(one.key) == url, soft=soft))
+        self.stack.call(lambda: list(sweep))
+        return sweep.count
 
     def counters(self):
         apart = ("tandem_memo", "tandem_request_duration", "tandem_first_byte")
