@@ -605,6 +605,55 @@ class Ha(Table, frozen=True, kw_only=True):
     track: Annotated[tuple[Track, ...], about("What else the priority depends on.")] = ()
 
 
+# ---- transparent mode ------------------------------------------------------------------------------------------------
+
+
+class Transparent(Table, frozen=True, kw_only=True):
+    interface: Annotated[
+        tuple[Annotated[str, about("Name.", kind="interface")], ...],
+        about("Interfaces by which clients come in."),
+    ]
+    clients: Annotated[tuple[Network, ...], about("Networks of the clients whose connections are taken.")]
+    method: Annotated[
+        Literal["redirect", "tproxy"],
+        about("How connections are taken: by translating their destination, or as they are (IP_TRANSPARENT)."),
+    ] = "redirect"
+    https: Annotated[
+        Literal["splice", "off"],
+        about("HTTPS: read the server name and pass the bytes on, never decrypted; or leave it alone."),
+    ] = "splice"
+    nameless: Annotated[
+        Literal["allow", "deny"], about("HTTPS whose server name cannot be read: judged by address alone, or refused.")
+    ] = "allow"
+    refuse_quic: Annotated[bool, about("Refuse HTTPS over UDP, which would pass unseen; browsers then take TCP.")] = (
+        True
+    )
+    spoof: Annotated[
+        bool,
+        about("Reach origins from the client's own address (with `tproxy`, where answers come back through here)."),
+    ] = False
+    exempt: Annotated[tuple[Network, ...], about("Destinations that are reached directly.")] = ()
+    exempt_clients: Annotated[tuple[Network, ...], about("Clients that are left alone.")] = ()
+    allow_private: Annotated[
+        tuple[str, ...],
+        about(
+            "Destinations not on the public internet that may be reached: networks, or one address:port.", kind="reach"
+        ),
+    ] = ()
+    fail: Annotated[
+        Literal["open", "closed"],
+        about("With no worker left, traffic goes past the proxy, or stops; without supervisor it always goes past."),
+    ] = "open"
+    port: Annotated[int, about("Port on which taken HTTP connections arrive.", ge=1, le=65535)] = 3129
+    https_port: Annotated[int, about("Port on which taken HTTPS connections arrive.", ge=1, le=65535)] = 3130
+    http_ports: Annotated[
+        tuple[Annotated[int, about("Port.", ge=1, le=65535)], ...], about("Destination ports of HTTP.")
+    ] = (80,)
+    https_ports: Annotated[
+        tuple[Annotated[int, about("Port.", ge=1, le=65535)], ...], about("Destination ports of HTTPS.")
+    ] = (443,)
+
+
 # ---- the whole -------------------------------------------------------------------------------------------------------
 
 
@@ -621,4 +670,7 @@ class Config(Table, frozen=True, kw_only=True):
     log: Annotated[Log, about("Logs.")] = field(default_factory=Log)
     admin: Annotated[Admin, about("The admin surface.")] = field(default_factory=Admin)
     process: Annotated[Process, about("Processes and rights.")] = field(default_factory=Process)
+    transparent: Annotated[
+        Transparent | None, about("Transparent mode: connections of clients who configure nothing.")
+    ] = None
     ha: Annotated[Ha | None, about("High availability: virtual addresses held by one of a pair of nodes.")] = None

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from config import load
 from config.faults import Faults
 from proxy import bus, parcel, rights, sockets
+from proxy.firewall import gateway
+from proxy.firewall.nftables import FirewallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -122,17 +124,25 @@ def build(
 ) -> Candidate:
     """The candidate, its sockets opened where `existing` has none. Raises CandidateError."""
     files, secrets = _read_all(loaded.files), _read_all(loaded.secrets)
-    if loaded.config.ha is not None and (missing := rights.missing_for_ha()):
-        raise CandidateError(
-            f"{source.name}: [ha] needs the right {' and '.join(missing)}: start as root, or as a unit with it ambient;"
-            " an instance that was started without [ha] has given it up and must be started again"
-        )
+    for table in ("ha", "transparent"):
+        if getattr(loaded.config, table) is not None and (missing := rights.missing_for_network()):
+            raise CandidateError(
+                f"{source.name}: [{table}] needs the right {' and '.join(missing)}: start as root, or as a unit with it"
+                f" ambient; an instance that was started without [{table}] has given it up and must be started again"
+            )
     lists = _read_lists(loaded.lists)
     try:
         opened = sockets.open_missing(loaded.config, existing, serials)
     except sockets.PortError as exc:
         _close_lists(lists)
         raise CandidateError(str(exc)) from exc
+    if loaded.config.transparent is not None:
+        try:
+            gateway.prepare(loaded.config.transparent, first=not existing)
+        except FirewallError as exc:
+            _close_lists(lists)
+            sockets.close(opened, spare=existing)
+            raise CandidateError(f"{source.name}: [transparent]: {exc}") from exc
     content = parcel.encode(parcel.Parcel(loaded.text, source.name, files, str(source.base), str(runtime)))
     core = digest_of(loaded.text, files, secrets)
     return Candidate(

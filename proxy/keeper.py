@@ -33,7 +33,7 @@ class Keeper(Process):
         """It starts as we are, with rights lent: it becomes the children's user by itself, for exec would drop them."""
         self.standings = ()
         self.identity = identity
-        lent = frozenset({*rights.HA_NEEDS.values(), *rights.HA_LIKES, rights.SETUID, rights.SETGID})
+        lent = frozenset({*rights.NETWORK_NEEDS.values(), *rights.HA_LIKES, rights.SETUID, rights.SETGID})
         with rights.lending(lent):
             Process.spawn(self, Identity(identity.name), shared)
 

@@ -54,7 +54,10 @@ def _prepare(
     try:
         accepted = candidate.build(loaded, source, 1, path, {}, serials)
         rights.raise_open_files()
-        rights.drop_to(rights.SUPERVISOR_KEEPS if loaded.config.ha is None else rights.HA_KEEPS)
+        keep = rights.SUPERVISOR_KEEPS
+        keep |= frozenset() if loaded.config.ha is None else rights.HA_KEEPS
+        keep |= frozenset() if loaded.config.transparent is None else rights.GATEWAY_KEEPS
+        rights.drop_to(keep)
         candidate.prepare_logs(loaded.config, source.base, identity)
     except CandidateError:
         folder.leave()

@@ -36,9 +36,10 @@ SYS_NICE: Final = 23
 SUPERVISOR_KEEPS: Final = frozenset({KILL, SETGID, SETUID, NET_BIND_SERVICE})
 # With [ha]: what ha needs, for it may have to be started again, and for the supervisor to clean up after it; and what
 # it does without, less punctual: real-time priority and locked memory.
-HA_NEEDS: Final = {"CAP_NET_ADMIN": NET_ADMIN, "CAP_NET_RAW": NET_RAW}
+NETWORK_NEEDS: Final = {"CAP_NET_ADMIN": NET_ADMIN, "CAP_NET_RAW": NET_RAW}
 HA_LIKES: Final = frozenset({IPC_LOCK, SYS_NICE})
-HA_KEEPS: Final = SUPERVISOR_KEEPS | set(HA_NEEDS.values()) | HA_LIKES
+HA_KEEPS: Final = SUPERVISOR_KEEPS | set(NETWORK_NEEDS.values()) | HA_LIKES
+GATEWAY_KEEPS: Final = SUPERVISOR_KEEPS | set(NETWORK_NEEDS.values())
 
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 23, 24, 28, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
@@ -173,10 +174,10 @@ def permitted() -> int:
     return int(halves[0].permitted) | int(halves[1].permitted) << 32
 
 
-def missing_for_ha() -> list[str]:
-    """The names of the capabilities without which `ha` cannot do anything."""
+def missing_for_network() -> list[str]:
+    """The names of the capabilities without which [ha] and [transparent] cannot do anything."""
     have = permitted()
-    return [name for name, capability in HA_NEEDS.items() if not have >> capability & 1]
+    return [name for name, capability in NETWORK_NEEDS.items() if not have >> capability & 1]
 
 
 @contextmanager

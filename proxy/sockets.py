@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from config.units import Listen
 from proxy import bus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from config.schema import Config
-    from config.units import Listen
 
 _IP_FREEBIND: Final = 15  # <linux/in.h>, <linux/in6.h>; the socket module lacks them before 3.12
 _IPV6_FREEBIND: Final = 78
+_IP_TRANSPARENT: Final = 19
+_IPV6_TRANSPARENT: Final = 75
 _BACKLOG: Final = 4096  # cut to net.core.somaxconn by the kernel
 _LISTENING: Final = "0A"  # state in /proc/net/tcp
 
@@ -44,6 +46,7 @@ class Place:
     index: int
     listen: Listen
     family: socket.AddressFamily
+    foreign: bool = False  # it takes connections to addresses that are not ours (transparent mode)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,9 +71,22 @@ def wanted_places(config: Config, has_ipv6: bool) -> Iterator[Place]:
         for family in _families(listen, has_ipv6):
             for index in range(config.process.workers):
                 yield Place(index, listen, family)
+    for listen in interception_ports(config):
+        for family in _families(listen, has_ipv6):
+            for index in range(config.process.workers):
+                yield Place(index, listen, family, foreign=True)
     for listen in dict.fromkeys(config.admin.listen):
         for family in _families(listen, has_ipv6):
             yield Place(ADMIN, listen, family)
+
+
+def interception_ports(config: Config) -> tuple[Listen, ...]:
+    """Where connections arrive that were taken on their way: of HTTP, and of HTTPS if that is taken too."""
+    options = config.transparent
+    if options is None:
+        return ()
+    ports = (options.port, options.https_port) if options.https == "splice" else (options.port,)
+    return tuple(Listen("", port) for port in ports)
 
 
 def open_missing(config: Config, existing: Mapping[Place, Held], serials: Iterator[int]) -> Sockets:
@@ -138,6 +154,8 @@ def _bind(place: Place, address: tuple[str, int], others: list[tuple[Place, Held
         if not any(address[1] == held.address[1] for _, held in others):  # a port that is ours already is not taken
             _try_alone(place.family, address)
         sock = _make(place.family)
+        if place.foreign:
+            _accept_foreign(sock, place.family)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
@@ -166,6 +184,14 @@ def _make(family: socket.AddressFamily) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
     return sock
+
+
+def _accept_foreign(sock: socket.socket, family: socket.AddressFamily) -> None:
+    """For tproxy. Needs NET_ADMIN or NET_RAW, which [transparent] has anyway."""
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
 
 
 def _try_alone(family: socket.AddressFamily, address: tuple[str, int]) -> None:

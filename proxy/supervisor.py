@@ -23,6 +23,8 @@ from ha import liveness, orders
 from proxy import bus, candidate, console, region, sockets
 from proxy.candidate import CandidateError
 from proxy.channel import ClosedError
+from proxy.firewall.gateway import Gateway, Taking
+from proxy.firewall.nftables import FirewallError
 from proxy.keeper import Keeper
 from proxy.process import Barrier, News, Process, State, Wish
 from proxy.refreshing import Refreshes
@@ -79,6 +81,7 @@ class Supervisor:
         self._pages: set[int] = set()
         self._processes: dict[str, Process] = {}
         self._closed: dict[Place, Held] = {}  # sockets of processes in a crash loop
+        self._gateway = Gateway()
         self._reload: Reload | None = None
         self._reload_wanted = False
         self._refreshes = Refreshes()
@@ -101,10 +104,12 @@ class Supervisor:
         starts us again can bind at once. To kill them here would lose what they could still answer.
         """
         self._catch_signals()
+        self._at_gateway(lambda: self._gateway.adopt(self._accepted.config.transparent))
         self._add_processes()
         while self._exit is None:
             self._turn()
         self._kill_all()
+        self._at_gateway(self._gateway.close)
         self._folder.leave()
         return self._exit
 
@@ -116,7 +121,16 @@ class Supervisor:
         self._do_what_is_due(_now())
         if self._dirty:
             self._dirty = False
+            serving = any(process.is_worker for process in self._running())
+            self._at_gateway(lambda: self._gateway.serve(serving=serving))
             self._folder.write_state(self.state())
+
+    def _at_gateway(self, act: Callable[[], None]) -> None:
+        """What the kernel refuses is told, and ends nothing: clients then go past us."""
+        try:
+            act()
+        except FirewallError as exc:
+            console.say(f"transparent: {exc}")
 
     def _patience(self) -> float | None:
         """Seconds until something is due; None if nothing is."""
@@ -427,6 +441,7 @@ class Supervisor:
         old, self._accepted = self._accepted, new
         old.close(spare=new.sockets)
         self._closed.clear()
+        self._at_gateway(lambda: self._gateway.adopt(new.config.transparent))
         console.say(f"reloaded {name}")
         self._after_reload(ok=True, reason="")
         for line in new.warnings:
@@ -486,6 +501,8 @@ class Supervisor:
             self._stop_workers()
 
     def _stop_workers(self) -> None:
+        if self._gateway.taking is not Taking.OFF:
+            self._at_gateway(self._gateway.end)
         # Ours first: as long as any process has a listening socket open, the kernel takes connections for it.
         admin = dict(sockets.of_process(self._accepted.sockets, sockets.ADMIN))
         sockets.close(self._accepted.sockets, spare=admin)
@@ -556,6 +573,8 @@ class Supervisor:
         ]
         keeper = self._processes.get("ha")
         ha = {"ha": {"routers": keeper.describe()}} if isinstance(keeper, Keeper) else {}
+        taking = self._gateway.taking
+        gateway = {} if taking is Taking.OFF else {"transparent": {"state": taking.value}}
         return {
             "version": 1,
             "config": self._source.name,
@@ -569,6 +588,7 @@ class Supervisor:
             "processes": processes,
             "reload": self._last_reload,
             **ha,
+            **gateway,
         }
 
     def _status(self) -> str:

@@ -138,7 +138,7 @@ def with_ha(folder):
 
 
 def test_the_secret_of_the_pair_is_for_ha_alone_and_keys_of_sites_are_not_for_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(rights, "missing_for_ha", list)
+    monkeypatch.setattr(rights, "missing_for_network", list)
     one = build(with_ha(tmp_path))
     assert one.prepare_for(0)[0].secrets == ("shop.key",)
     assert one.prepare_for(sockets.ADMIN)[0].secrets == ("shop.key",)
@@ -149,7 +149,7 @@ def test_the_secret_of_the_pair_is_for_ha_alone_and_keys_of_sites_are_not_for_it
 
 
 def test_without_its_rights_a_pair_is_refused_with_their_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(rights, "missing_for_ha", lambda: ["CAP_NET_RAW"])
+    monkeypatch.setattr(rights, "missing_for_network", lambda: ["CAP_NET_RAW"])
     with pytest.raises(CandidateError, match=r"\[ha\] needs the right CAP_NET_RAW: .* must be started again"):
         build(with_ha(tmp_path))
 

@@ -62,7 +62,7 @@ def test_with_a_pair_the_supervisor_has_what_ha_needs_and_still_nobody_is_root(t
     parser.read(UNIT.with_name("tandem-ha.conf"))
     assert set(parser["Service"]["AmbientCapabilities"].split()) == names
     assert parser["Service"]["CapabilityBoundingSet"] == parser["Service"]["AmbientCapabilities"]
-    assert {*rights.HA_NEEDS.values(), *rights.HA_LIKES} == {12, 13, 14, 23}
+    assert {*rights.NETWORK_NEEDS.values(), *rights.HA_LIKES} == {12, 13, 14, 23}
     if shutil.which("systemd-analyze") is None:
         return
     folder = tmp_path / "tandem.service.d"

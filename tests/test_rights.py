@@ -270,8 +270,8 @@ def test_what_is_lent_is_there_after_exec_and_nothing_is_handed_on_later():
 
 @needs_root
 def test_without_a_pair_nothing_of_it_is_kept():
-    assert not rights.SUPERVISOR_KEEPS & {*rights.HA_NEEDS.values(), *rights.HA_LIKES}
-    code = "from proxy import rights; rights.drop_to(rights.SUPERVISOR_KEEPS); print(*rights.missing_for_ha())"
+    assert not rights.SUPERVISOR_KEEPS & {*rights.NETWORK_NEEDS.values(), *rights.HA_LIKES}
+    code = "from proxy import rights; rights.drop_to(rights.SUPERVISOR_KEEPS); print(*rights.missing_for_network())"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True
     )

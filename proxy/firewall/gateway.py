@@ -1,0 +1,148 @@
+"""Whether clients' connections come to us: the table put in place, taken away, and put in place again.
+
+The supervisor owns it, so that the kernel takes the table when the supervisor dies, and no worker needs a right for it.
+Invariants: connections are taken only while somebody serves them, unless the configuration wants them stopped then;
+a new configuration replaces the old table in one transaction, without a moment in between.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from proxy import rights
+from proxy.firewall import nftables, ruleset
+from proxy.firewall.nftables import FirewallError, Nftables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from config.schema import Transparent
+
+_PATIENCE: Final = 20.0  # seconds for the process that sets routes, on a busy machine
+_INTERFACES: Final = Path("/sys/class/net")
+
+
+class Taking(Enum):
+    """As `status` shows it."""
+
+    OFF = "off"  # no [transparent]
+    TAKING = "taking"
+    STOPPED = "stopped"  # taken, with nobody who serves: `fail = "closed"`
+    DIRECT = "direct"  # past us: nobody serves, or we are about to end
+
+
+class Gateway:
+    """Of one instance, for its life."""
+
+    def __init__(self) -> None:
+        self._nftables: Nftables | None = None
+        self._config: Transparent | None = None
+        self._serving = False
+        self._ending = False
+        self._in_place = ""  # the text of our table, as the kernel has it
+        self._routed: set[int] = set()  # families with a route of ours
+
+    @property
+    def taking(self) -> Taking:
+        if self._config is None:
+            return Taking.OFF
+        if not self._in_place or self._ending:
+            return Taking.DIRECT
+        return Taking.TAKING if self._serving else Taking.STOPPED
+
+    def adopt(self, config: Transparent | None) -> None:
+        """What is accepted from now on. Raises FirewallError."""
+        self._config = config
+        if config is not None:
+            wanted = ruleset.interception(config)
+            self._routed |= set(wanted.families) if wanted.tproxy else set()
+        self._settle()
+
+    def serve(self, *, serving: bool) -> None:
+        """Whether any worker takes connections. Raises FirewallError."""
+        self._serving = serving
+        self._settle()
+
+    def end(self) -> None:
+        """New connections go past us; those that we have go on. Raises FirewallError."""
+        self._ending = True
+        self._settle()
+
+    def close(self) -> None:
+        """Nothing of ours is left in the kernel. Raises FirewallError."""
+        if self._nftables is not None:
+            self._nftables.close()
+            self._nftables = None
+            self._in_place = ""
+        if self._routed:
+            set_routes("remove", self._routed)
+            self._routed.clear()
+
+    def _settle(self) -> None:
+        """The kernel has the table that fits what we know; a millisecond where it does not have it yet."""
+        text = self._fitting()
+        if text == self._in_place:
+            return
+        if self._nftables is None:
+            self._nftables = Nftables()
+        self._nftables.run((ruleset.removal() if self._in_place else "") + text)
+        self._in_place = text
+
+    def _fitting(self) -> str:
+        config = self._config
+        if config is None or (not self._serving and config.fail == "open"):
+            return ""
+        wanted = ruleset.interception(config)
+        return ruleset.farewell(wanted) if self._ending else ruleset.table(wanted)
+
+
+# ---- before it is accepted -------------------------------------------------------------------------------------------
+
+
+def prepare(config: Transparent, *, first: bool) -> None:
+    """The kernel will do what is asked for. Raises FirewallError with what is missing, and how to get it.
+
+    `first`: no table of this name may be there, so it is another instance's. Routes are set here already: without the
+    table they do nothing.
+    """
+    for name in config.interface:
+        if not (_INTERFACES / name).exists():
+            raise FirewallError(f"no interface {name}; there are {', '.join(interfaces())}")
+    wanted = ruleset.interception(config)
+    if first and ruleset.TABLE in nftables.ask("list tables"):
+        raise FirewallError(
+            f"nftables has a table {ruleset.TABLE} already: another instance's on this host? "
+            f"If nobody's: nft delete table {ruleset.TABLE}"
+        )
+    nftables.try_out(ruleset.table(wanted))
+    if first:
+        set_routes("remove", (4, 6))  # what a killed instance left
+    if wanted.tproxy:
+        set_routes("add", wanted.families)
+
+
+def interfaces() -> list[str]:
+    return sorted(entry.name for entry in _INTERFACES.iterdir())
+
+
+def set_routes(action: str, families: Iterable[int]) -> None:
+    """Runs routes.py with the one right that it needs. Raises FirewallError."""
+    command = [*rights.interpreter(), "-m", "proxy.firewall.routes", action, *map(str, sorted(families))]
+    try:
+        with rights.lending(frozenset({rights.NET_ADMIN})):
+            done = subprocess.run(  # noqa: S603 - our own interpreter
+                command,
+                check=False,
+                env=rights.child_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_PATIENCE,
+            )
+    except (OSError, subprocess.SubprocessError) as exc:
+        raise FirewallError(f"policy routes cannot be set: {exc}") from exc
+    if done.returncode:
+        raise FirewallError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "policy routes: no reason")
