@@ -7,9 +7,9 @@ a new configuration replaces the old table in one transaction, without a moment 
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy import rights
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from config.schema import Transparent
 
 _PATIENCE: Final = 20.0  # seconds for the process that sets routes, on a busy machine
-_INTERFACES: Final = Path("/sys/class/net")
 
 
 class Taking(Enum):
@@ -109,7 +108,7 @@ def prepare(config: Transparent, *, first: bool) -> None:
     table they do nothing.
     """
     for name in config.interface:
-        if not (_INTERFACES / name).exists():
+        if name not in interfaces():
             raise FirewallError(f"no interface {name}; there are {', '.join(interfaces())}")
     wanted = ruleset.interception(config)
     if first and ruleset.TABLE in nftables.ask("list tables"):
@@ -117,7 +116,7 @@ def prepare(config: Transparent, *, first: bool) -> None:
             f"nftables has a table {ruleset.TABLE} already: another instance's on this host? "
             f"If nobody's: nft delete table {ruleset.TABLE}"
         )
-    nftables.try_out(ruleset.table(wanted))
+    nftables.try_out(ruleset.table(wanted, ruleset.TRIAL))
     if first:
         set_routes("remove", (4, 6))  # what a killed instance left
     if wanted.tproxy:
@@ -125,7 +124,7 @@ def prepare(config: Transparent, *, first: bool) -> None:
 
 
 def interfaces() -> list[str]:
-    return sorted(entry.name for entry in _INTERFACES.iterdir())
+    return sorted(name for _, name in socket.if_nameindex())
 
 
 def set_routes(action: str, families: Iterable[int]) -> None:

@@ -31,9 +31,10 @@ class Nftables:
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
             raise FirewallError("nftables cannot be spoken to: no netlink socket")
-        for fd in _open_fds() - before:  # the library leaves them open to whatever is executed
-            with suppress(OSError):
-                fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        for fd, what in _open_fds().items():  # the library leaves its socket open to whatever is executed
+            if before.get(fd) != what:
+                with suppress(OSError):
+                    fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
 
@@ -98,8 +99,13 @@ def _load() -> ctypes.CDLL:
     return library
 
 
-def _open_fds() -> set[int]:
-    return {int(entry.name) for entry in _FDS.iterdir()}
+def _open_fds() -> dict[int, str]:
+    """What is open now: number and name."""
+    found = {}
+    for entry in _FDS.iterdir():
+        with suppress(OSError):  # the one by which we look is closed by then
+            found[int(entry.name)] = str(entry.readlink())
+    return found
 
 
 def _first_line(said: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from config.schema import Network, Transparent
 
 TABLE: Final = "inet tandem"
+TRIAL: Final = "inet tandem_trial"  # for a dry run: the kernel lets nobody but its owner look even so far at the other
 MARK: Final = 0x0040_0000  # one bit, so that marks of others stay what they are
 ROUTES: Final = 7453  # number of the routing table, and priority of the rule that leads there
 
@@ -32,6 +33,7 @@ class Interception:
     spared_clients: tuple[Network, ...]
     spared: tuple[Network, ...]  # destinations that are reached directly
     ports: tuple[tuple[tuple[int, ...], int], ...]  # (destination ports, our port)
+    closed: bool = False  # what is to be taken goes nowhere while nobody listens
     refuse_quic: tuple[int, ...] = ()  # UDP ports by which HTTPS would pass unseen
 
     @property
@@ -53,11 +55,12 @@ def interception(config: Transparent) -> Interception:
         config.exempt_clients,
         config.exempt,
         tuple(ports),
+        config.fail == "closed",
         config.https_ports if splices and config.refuse_quic else (),
     )
 
 
-def table(wanted: Interception) -> str:
+def table(wanted: Interception, name: str = TABLE) -> str:
     """The whole table, to be put in place as one transaction."""
     body = [
         "flags owner",
@@ -69,14 +72,13 @@ def table(wanted: Interception) -> str:
     ]
     if wanted.refuse_quic:
         body += _chain("quic", "type filter hook forward priority filter", _quic(wanted))
-    return _table(body)
+    return _table(body, name)
 
 
 def farewell(wanted: Interception) -> str:
     """The table that takes nothing new, and lets what has been taken go on."""
-    body = ["flags owner"]
-    if wanted.tproxy:
-        body += _chain("intercept", _hook(wanted), [_known()])
+    # An empty chain of the kind nat has its use: without any, the kernel translates nothing any more, old or new.
+    body = ["flags owner", *_chain("intercept", _hook(wanted), [_known()] if wanted.tproxy else [])]
     body += _chain("ports", "type filter hook input priority filter", _ports(wanted))
     return _table(body)
 
@@ -100,8 +102,8 @@ def route_commands(wanted: Interception) -> list[str]:
 # ---- parts of the table ----------------------------------------------------------------------------------------------
 
 
-def _table(body: Iterable[str]) -> str:
-    return "\n".join([f"table {TABLE} {{", *(f"  {line}" for line in body), "}", ""])
+def _table(body: Iterable[str], name: str = TABLE) -> str:
+    return "\n".join([f"table {name} {{", *(f"  {line}" for line in body), "}", ""])
 
 
 def _known() -> str:
@@ -145,7 +147,10 @@ def _intercept(wanted: Interception) -> Iterator[str]:
         for family, word in _FAMILIES:
             if family in wanted.families:
                 to = f"tproxy {word} to :{ours} meta mark set {_marked()} accept" if tproxy else f"redirect to :{ours}"
-                yield f"{word} saddr @clients{family} tcp dport {_ports_set(ports)} counter {to}"
+                match = f"{word} saddr @clients{family} tcp dport {_ports_set(ports)} counter"
+                yield f"{match} {to}"
+                if tproxy and wanted.closed:  # without a listener the rule above does not apply
+                    yield f"{match} reject with tcp reset"
 
 
 def _ports(wanted: Interception) -> Iterator[str]:

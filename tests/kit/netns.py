@@ -282,7 +282,7 @@ class Lab:
         inside, port = self[host], self.lan
 
         def passes():
-            return inside.netlink(lambda ipr: _is_up(ipr, "eth0")) and port.netlink(lambda ipr: _forwards(ipr, host))
+            return inside.netlink(lambda ipr: is_up(ipr, "eth0")) and port.netlink(lambda ipr: _forwards(ipr, host))
 
         wait_until(passes)
 
@@ -375,7 +375,7 @@ def wait_until(condition, seconds: float = 5, step: float = 0.005) -> float:
     return time.monotonic() - begin
 
 
-def _is_up(ipr, interface) -> bool:
+def is_up(ipr, interface) -> bool:
     (link,) = ipr.get_links(*ipr.link_lookup(ifname=interface))
     return link.get("state") == "up" and link.get_attr("IFLA_OPERSTATE") == "UP"
 
