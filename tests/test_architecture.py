@@ -43,7 +43,7 @@ ORDER: list[tuple[str, ...]] = [
         "proxy.service",
     ),
     ("proxy.users",),  # passwords and logins, for workers and for the command line
-    ("proxy.channel", "proxy.link", "proxy.region", "proxy.runtime", "proxy.sockets"),
+    ("proxy.channel", "proxy.firewall", "proxy.link", "proxy.region", "proxy.runtime", "proxy.sockets"),
     ("proxy.cache", "proxy.modes", "proxy.observe", "proxy.upstream"),
     ("proxy.answers", "proxy.namelists", "proxy.planning"),
     ("proxy.relaying", "proxy.tunnelling"),
@@ -90,7 +90,7 @@ IMPURE = {"socket", "asyncio", "time", "random", "aiohttp", "scapy", "pyroute2"}
 # Where a library may be imported at all.
 ONLY_IN = {
     "scapy": {"ha.wire"},
-    "pyroute2": {"ha.netlink"},
+    "pyroute2": {"ha.netlink", "proxy.firewall.routes"},
     "tree_sitter": {"config.place"},
     "tree_sitter_toml": {"config.place"},
 }

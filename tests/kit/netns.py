@@ -303,7 +303,7 @@ class Lab:
 
             self[host].netlink(addresses)
         for host in LINKS:
-            wait_until(lambda host=host: self[host].netlink(lambda ipr: _is_up(ipr, "link0")))
+            wait_until(lambda host=host: self[host].netlink(lambda ipr: is_up(ipr, "link0")))
 
     def unplug(self, host: str) -> None:
         """The host's interface is gone."""

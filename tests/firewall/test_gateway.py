@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
 from ipaddress import ip_network
-from pathlib import Path
 
 import pytest
 
-from config.schema import Config, Process, Transparent
+from config.schema import Config, Process
 from proxy import sockets
 from proxy.firewall import gateway as gateways
-from proxy.firewall import nftables, routes, ruleset
 from proxy.firewall.gateway import Gateway, Taking
-from proxy.firewall.nftables import FirewallError, Nftables
+from proxy.firewall.nftables import FirewallError
+from tests.firewall.conftest import LAN, options, rules_and_routes
 from tests.kit.netns import wait_until
-from tests.kit.yard import GATEWAY, ORIGIN, ORIGIN6, make_yard
+from tests.kit.yard import GATEWAY, ORIGIN, ORIGIN6
 
-LAN = (ip_network("192.168.8.0/24"), ip_network("fd00:8::/64"))
 SO_ORIGINAL_DST = 80
 FAMILIES = pytest.mark.parametrize("origin", [ORIGIN, ORIGIN6])
 METHODS = pytest.mark.parametrize("method", ["redirect", "tproxy"])
-
-
-@pytest.fixture(scope="module")
-def yard():
-    with make_yard() as made:
-        yield made
-
-
-def options(**said):
-    return Transparent(**{"interface": ("lan0",), "clients": LAN, **said})
 
 
 class Taken:
@@ -222,14 +209,6 @@ def test_a_farewell_lets_what_is_taken_go_on_and_takes_nothing_new(yard, take, d
         assert client.recv(6) == b"answer"
 
 
-def rules_and_routes(namespace):
-    return [
-        namespace.run("ip", f"-{family}", *what)
-        for family in (4, 6)
-        for what in (("rule",), ("route", "show", "table", "all"))
-    ]
-
-
 @METHODS
 def test_nothing_is_left_when_it_is_closed(yard, take, method):
     before = rules_and_routes(yard.gateway)
@@ -286,52 +265,6 @@ def test_when_its_owner_is_killed_the_kernel_takes_the_table_and_the_next_start_
     assert rules_and_routes(yard.gateway) != before
     yard.gateway.call(gateways.prepare, options(), first=True)
     assert rules_and_routes(yard.gateway) == before
-
-
-def test_routes_are_set_once_however_often_they_are_asked_for(yard):
-    before = rules_and_routes(yard.gateway)
-    for _ in range(2):
-        assert yard.gateway.call(routes.main, ["add", "4", "6"]) == 0
-    rules = yard.gateway.run("ip", "rule")
-    assert rules.count(f"lookup {ruleset.ROUTES}") == 1
-    for _ in range(2):
-        assert yard.gateway.call(routes.main, ["remove", "4", "6"]) == 0
-    assert rules_and_routes(yard.gateway) == before
-
-
-def test_a_program_that_is_executed_gets_no_socket_of_the_table(yard):
-    def look():
-        owner = Nftables()
-        try:
-            kept = [int(entry.name) for entry in Path("/proc/self/fd").iterdir() if entry.is_socket()]
-            inheritable = [fd for fd in kept if os.get_inheritable(fd)]
-            return len(kept), inheritable
-        finally:
-            owner.close()
-
-    count, inheritable = yard.gateway.call(look)
-    assert count
-    assert inheritable == []
-
-
-def test_hundreds_of_refused_texts_leave_the_library_well(yard):
-    """It has assertions that end the process; what we do with it is none of those."""
-
-    def try_them():
-        owner = Nftables()
-        try:
-            for _ in range(200):
-                for text in ("garbage", "delete table inet nothing\n", "table inet t { chain c { foo } }"):
-                    with pytest.raises(FirewallError):
-                        owner.run(text)
-                    with pytest.raises(FirewallError):
-                        nftables.try_out(text)
-            owner.run(ruleset.table(ruleset.interception(options())))
-            owner.run(ruleset.removal())
-        finally:
-            owner.close()
-
-    yard.gateway.call(try_them)
 
 
 def test_quic_of_clients_is_refused_so_that_browsers_take_tcp(yard, take, direct):
