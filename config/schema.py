@@ -635,9 +635,10 @@ class Transparent(Table, frozen=True, kw_only=True):
     exempt: Annotated[tuple[Network, ...], about("Destinations that are reached directly.")] = ()
     exempt_clients: Annotated[tuple[Network, ...], about("Clients that are left alone.")] = ()
     allow_private: Annotated[
-        tuple[str, ...],
+        tuple[Destination, ...],
         about(
-            "Destinations not on the public internet that may be reached: networks, or one address:port.", kind="reach"
+            "Destinations that may be reached although they are not public: networks, or one address and port. "
+            "Never this proxy's own listeners."
         ),
     ] = ()
     fail: Annotated[

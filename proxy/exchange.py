@@ -52,6 +52,7 @@ class Client:
     local: tuple[str, int]  # the address it reached
     scheme: bytes  # b"http" or b"https"
     listener: int = 0  # index of the listening address
+    destination: tuple[str, int] | None = None  # where it wanted to, taken on its way (transparent mode)
     hop: Hop | None = None  # what each of its requests says about it towards origins
     said: tuple[Plan, bytes] | None = None  # the head sent last, for the next request that is equal
 
@@ -209,6 +210,18 @@ class Route:
     session: str | None = None  # jvmRoute asked for by the request
     origin: Origin | None = None  # named by the request (forward, transparent), in place of a pool's
     past_cache: tuple[Network, ...] = ()  # networks whose clients the rule lets past the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """Two routes to where a client was going, which has named a host on its own word: whether the name has the address
+    that is reached decides between them.
+    """
+
+    name: str
+    address: str
+    proven: Route
+    disproved: Route  # outside of the cache: nobody else may get what comes, nor this client what others got
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+from ipaddress import IPv4Network
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ from config.render import (
     render_pair,
     render_tomcat,
 )
-from config.schema import Config, Forward, Ha, Node, Rule, SecretFile, Site, Upstream
+from config.schema import Config, Forward, Ha, Node, Rule, SecretFile, Site, Transparent, Upstream
 from config.units import Listen
 from tests.config.test_schema import TABLES
 
@@ -75,8 +76,10 @@ def test_no_option_uncommented_changes_what_is_so_without_it():
     rule = Rule(name="static")
     nodes = {"a": Node(address="192.168.8.4"), "b": Node(address="192.168.8.6")}
     ha = Ha(nodes=nodes, vip=("192.168.8.100/24",), secret=SecretFile(file="ha.key"))
+    forward = Forward(listen=(Listen("", 3128),))
+    transparent = Transparent(interface=("lan0",), clients=(IPv4Network("192.168.8.0/24"),))
     assert accept(text.encode(), "default.toml") == Config(
-        site=(settle(site, 1),), forward=Forward(listen=(Listen("", 3128),)), rule=(rule,), ha=ha
+        site=(settle(site, 1),), forward=forward, transparent=transparent, rule=(rule,), ha=ha
     )
     assert accept(render_defaults().encode(), "default.toml") == Config()
 
