@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 from config.units import Destination, Duration, Hours, Listen, Ports, Size
 
 Network = IPv4Network | IPv6Network
+TRANSPARENT = "transparent"  # the same of transparent mode
 FORWARD = "forward"  # the name of forward mode beside those of sites, in metrics and logs
 
 
@@ -641,6 +642,10 @@ class Transparent(Table, frozen=True, kw_only=True):
             "Never this proxy's own listeners."
         ),
     ] = ()
+    stale_on_error: Annotated[
+        Duration, about("How long past its freshness a stored response answers for an origin that fails.")
+    ] = Duration(86400.0)
+    timeouts: Annotated[Timeouts, about("Patience with origins.")] = field(default_factory=Timeouts)
     fail: Annotated[
         Literal["open", "closed"],
         about("With no worker left, traffic goes past the proxy, or stops; without supervisor it always goes past."),
@@ -653,6 +658,14 @@ class Transparent(Table, frozen=True, kw_only=True):
     https_ports: Annotated[
         tuple[Annotated[int, about("Port.", ge=1, le=65535)], ...], about("Destination ports of HTTPS.")
     ] = (443,)
+    per_client: Annotated[int, about("Connections per client address; 0: no bound.", ge=0, le=1_000_000)] = 200
+    honour_request: Annotated[bool, about("Obey the client's Cache-Control (no-cache, max-age, …).")] = True
+
+    @property
+    def arrivals(self) -> tuple[Listen, ...]:
+        """Where taken connections arrive: of HTTP, and of HTTPS if that is taken too."""
+        ports = (self.port, self.https_port) if self.https == "splice" else (self.port,)
+        return tuple(Listen("", port) for port in ports)
 
 
 # ---- the whole -------------------------------------------------------------------------------------------------------

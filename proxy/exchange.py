@@ -171,6 +171,7 @@ class Origin:
     tls_name: str = ""  # name sent and expected; empty: host
     tls_verify: bool = True
     tls_ca: str = ""
+    source: str = ""  # address that the connection comes from, where it is not ours (transparent mode)
     reach: Reach | None = None  # None: configured by the operator, who may name any address
     address: str = field(init=False, compare=False)  # host:port, worked out once: it is looked at for each request
     number: int = field(init=False, compare=False)  # its hash, likewise
@@ -244,7 +245,7 @@ class Tunnel:
     timeouts: Timeouts = field(default_factory=Timeouts)  # of these `connect`
 
 
-Way = Route | FixedAnswer | Tunnel | Failure
+Way = Route | Unproven | FixedAnswer | Tunnel | Failure
 
 
 class Mode(Protocol):

@@ -20,7 +20,7 @@ from proxy.answers import Answers
 from proxy.cache.coalesce import Flight, Flights, Waiting
 from proxy.delivery import Relay
 from proxy.errors import Failure
-from proxy.exchange import Exchange, FixedAnswer, Outcome, Route, Tunnel
+from proxy.exchange import Exchange, FixedAnswer, Outcome, Route, Tunnel, Unproven
 from proxy.http.fields import format_date
 from proxy.http.message import Fields, RequestHead, ResponseHead
 from proxy.landing import Landing
@@ -149,12 +149,33 @@ class Pipeline:
                     self._lookup(x)
             elif isinstance(way, FixedAnswer):
                 self.answers.fixed(x, way)
+            elif isinstance(way, Unproven):
+                self._prove(x, plan, way)
             elif isinstance(way, Tunnel):
                 self.tunnelling.open(x, way)
             else:
                 self.answers.fail(x, way)
         except Exception as problem:  # noqa: BLE001 - the end of the spine: a fault of ours must not cost the others
             self._broken(x, problem)
+
+    def _prove(self, x: Exchange, plan: Plan, way: Unproven) -> None:
+        """Whether the host that the client names has the address that it was going to, by our own resolver."""
+        proved = self.upstreams.resolver.has(way.name, way.address)
+        if proved is None:
+            x.producer = asking = Asking(self, x)
+            self.spawn(self._ask_name(x, plan, way, asking))
+        else:
+            self._go_on(x, plan, proved=proved)
+
+    async def _ask_name(self, x: Exchange, plan: Plan, way: Unproven, asking: Asking) -> None:
+        proved = await self.upstreams.resolver.ask_whether(way.name, way.address)
+        if not asking.gone:
+            x.producer = None
+            self._go_on(x, plan, proved=proved)
+
+    def _go_on(self, x: Exchange, plan: Plan, *, proved: bool) -> None:
+        x.plan = plan.proven if proved else plan.disproved
+        self.begin(x)
 
     def _broken(self, x: Exchange, problem: Exception) -> None:
         """A fault of ours ends this one exchange, loudly: an error if nothing was said yet, else a cut."""

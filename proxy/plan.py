@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from proxy.exchange import Route, Tunnel
+from proxy.exchange import Route, Tunnel, Unproven
 
 if TYPE_CHECKING:
     from proxy.cache.memo import Answer
@@ -58,6 +58,9 @@ class Plan:
     alone: bool = False  # its fetch may not be shared before it has come whole: a session id is in the target
     # Heads for plain forwards, made when first needed; by Host, None for the client's own.
     templates: dict[bytes | None, ForwardTemplate] = field(default_factory=dict)
+    # Where the host's name must be proved first (transparent mode): what to do if it has been, and if not.
+    proven: Plan | None = None
+    disproved: Plan | None = None
     # What earlier requests of equal bytes have shown; see cache/memo.py.
     size: int = 0
     answer: Answer | None = None
@@ -68,7 +71,7 @@ class Plan:
     def keepable(self) -> bool:
         """It may be used for the next request of equal bytes: what depends on the one client is not in it."""
         return (
-            isinstance(self.way, Route | Tunnel)
+            isinstance(self.way, Route | Tunnel | Unproven)
             and self.checked.head.method != b"PURGE"
             and not (self.asks_key or self.of_client)
         )

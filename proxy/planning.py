@@ -6,11 +6,12 @@ Pure but for the configuration, so that plans can be kept (cache/memo.py). Nothi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy import errors
 from proxy.errors import Failure
-from proxy.exchange import Exchange, Route
+from proxy.exchange import Exchange, Route, Unproven
 from proxy.http.forwarding import (
     ForwardOptions,
     forward_request,
@@ -89,7 +90,17 @@ class Planner:
             plan.way = failure
         if isinstance(plan.way, Route) and view is not None:
             self._plan_route(plan, plan.way, view, client)
+        elif isinstance(plan.way, Unproven) and view is not None:
+            plan.proven = self._branch(plan, plan.way.proven, view, client)
+            plan.disproved = self._branch(plan, plan.way.disproved, view, client)
+            plan.disproved.bypass = plan.disproved.bypass or Reason.NAME_UNPROVEN
         return plan
+
+    def _branch(self, plan: Plan, route: Route, view: SiteView, client: Client) -> Plan:
+        """The same request, sent there."""
+        branch = replace(plan, way=route, templates={}, relayed={})
+        self._plan_route(branch, route, view, client)
+        return branch
 
     @staticmethod
     def _refusal(checked: CheckedRequest, view: SiteView) -> Failure | None:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from config.units import Listen
 from proxy import bus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from config.schema import Config
+    from config.units import Listen
 
 _IP_FREEBIND: Final = 15  # <linux/in.h>, <linux/in6.h>; the socket module lacks them before 3.12
 _IPV6_FREEBIND: Final = 78
@@ -71,22 +71,13 @@ def wanted_places(config: Config, has_ipv6: bool) -> Iterator[Place]:
         for family in _families(listen, has_ipv6):
             for index in range(config.process.workers):
                 yield Place(index, listen, family)
-    for listen in interception_ports(config):
+    for listen in config.transparent.arrivals if config.transparent is not None else ():
         for family in _families(listen, has_ipv6):
             for index in range(config.process.workers):
                 yield Place(index, listen, family, foreign=True)
     for listen in dict.fromkeys(config.admin.listen):
         for family in _families(listen, has_ipv6):
             yield Place(ADMIN, listen, family)
-
-
-def interception_ports(config: Config) -> tuple[Listen, ...]:
-    """Where connections arrive that were taken on their way: of HTTP, and of HTTPS if that is taken too."""
-    options = config.transparent
-    if options is None:
-        return ()
-    ports = (options.port, options.https_port) if options.https == "splice" else (options.port,)
-    return tuple(Listen("", port) for port in ports)
 
 
 def open_missing(config: Config, existing: Mapping[Place, Held], serials: Iterator[int]) -> Sockets:

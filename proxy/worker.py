@@ -22,7 +22,9 @@ from config.units import MonoTime, WallTime
 from proxy import bus, link, namelists, region
 from proxy.cache.store import Store
 from proxy.modes.every import Modes, names_of
+from proxy.modes.forward import Forward
 from proxy.modes.reverse import site_names
+from proxy.modes.transparent import Transparent
 from proxy.observe import metrics
 from proxy.observe.accesslog import LogFile, compile_format
 from proxy.observe.observer import EVERY, AccessLog, Observer
@@ -30,9 +32,9 @@ from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.policy.target import BadTargetError
 from proxy.purging import PURGE_PATIENCE, Purger
-from proxy.server.front import MEMO_SHARE, Door, Front, forward_door
+from proxy.server.doors import acceptor, forward_door, transparent_door
+from proxy.server.front import MEMO_SHARE, Door, Front
 from proxy.server.hoard import FREE
-from proxy.server.protocol import ClientConnection
 from proxy.server.tls import Certificate, ServerTls, TlsError, build_contexts, build_origin_context
 from proxy.service import Refused
 from proxy.upstream.client import Upstreams
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from config.units import Listen
     from proxy.exchange import Origin
     from proxy.namelists import Lists
+    from proxy.server.protocol import ClientConnection
+    from proxy.server.splicing import SplicedConnection
     from proxy.service import Listener, Settings
     from proxy.upstream.pool import Change
 
@@ -83,7 +87,7 @@ class Serving:
     scheme: bytes
     server: asyncio.Server
     sock: socket.socket
-    accepted: Callable[[], ClientConnection]  # makes the protocol of one connection
+    accepted: Callable[[], ClientConnection | SplicedConnection]  # makes the protocol of one connection
     tls: ssl.SSLContext | None
 
 
@@ -166,8 +170,12 @@ class Worker:
         tls: dict[Listen, ServerTls] = {}
         names = site_names(config)
         for index, listen in enumerate(mode.listeners):
-            if mode.forward is not None and mode.is_forward(index):
-                doors[listen] = forward_door(listen, index, mode.forward, config.limits)
+            owner = mode.mode_of(index)
+            if isinstance(owner, Forward):
+                doors[listen] = forward_door(listen, index, owner, config.limits)
+                continue
+            if isinstance(owner, Transparent):
+                doors[listen] = transparent_door(listen, index, owner, config.limits)
                 continue
             sites = [(site, name) for site, name in zip(config.site, names, strict=True) if listen in site.listen]
             secure = any(site.speaks_tls(listen) for site, _ in sites)
@@ -216,10 +224,11 @@ class Worker:
         tls = self._current.tls.get(listen) if self._current is not None else None
         tls = tls or prepared.tls.get(listen)
 
-        def accepted() -> ClientConnection:
+        def door() -> Door:
             assert self._current is not None
-            return ClientConnection(self._front, self._current.doors[listen])
+            return self._current.doors[listen]
 
+        accepted = acceptor(self._front, door)
         sock = listener.open()
         context = tls.context if scheme == b"https" and tls is not None else None
         server = await self._loop.create_server(

@@ -59,16 +59,17 @@ class Memo(FIFOCache[bytes, Plan]):
 
     def __init__(self, most: int) -> None:
         super().__init__(most, getsizeof=_size)
+        self._retired = False
 
     def remember_plan(self, head: bytes, plan: Plan) -> None:
         """The plan for exactly these bytes; one that is too large is left out."""
         plan.size = 3 * len(head) + PLAN_SIZE
-        if plan.size <= self.maxsize // 4:
+        if plan.size <= self.maxsize // 4 and not self._retired:
             self[head] = plan
 
     def remember_answer(self, head: bytes, plan: Plan, answer: Answer) -> None:
         """The answer goes with its plan; its stored response knows of it, so that it can be forgotten with that."""
-        if plan.size == 0 or plan.size + answer.size > self.maxsize // 4:
+        if plan.size == 0 or self._retired or plan.size + answer.size > self.maxsize // 4:
             return
         plan.answer = answer
         self[head] = plan
@@ -91,6 +92,11 @@ class Memo(FIFOCache[bytes, Plan]):
         for plan in self.values():
             if plan.answer is not None:
                 plan.answer.until = 0.0
+
+    def retire(self) -> None:
+        """It gives and takes nothing any more."""
+        self.clear()
+        self._retired = True
 
     def popitem(self) -> tuple[bytes, Plan]:
         head, plan = super().popitem()

@@ -1,15 +1,17 @@
 """All modes of a configuration together: each listening address belongs to one of them, which is asked.
 
-`Client.listener` is an index into `listeners`: those of the sites first, then the forward proxy's. Pure.
+`Client.listener` is an index into `listeners`: those of the sites first, then the forward proxy's, then where taken
+connections arrive. Pure.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from config.schema import FORWARD
+from config.schema import FORWARD, TRANSPARENT
 from proxy.modes.forward import Forward
 from proxy.modes.reverse import Reverse, site_names
+from proxy.modes.transparent import Transparent
 from proxy.policy import target
 
 if TYPE_CHECKING:
@@ -33,11 +35,16 @@ class Modes:
         self.pools: dict[str, PoolSpec] = dict(self.reverse.pools)
         self.sites: dict[str, SiteView] = dict(self.reverse.sites)
         self.listeners: tuple[Listen, ...] = self.reverse.listeners
-        self._by_listener: list[Reverse | Forward] = [self.reverse] * len(self.listeners)
+        self.transparent = Transparent(config, config.transparent, files) if config.transparent is not None else None
+        self._by_listener: list[Reverse | Forward | Transparent] = [self.reverse] * len(self.listeners)
         if self.forward is not None:
             self.sites[FORWARD] = self.forward.view
             self.listeners += self.forward.listeners
             self._by_listener += [self.forward] * len(self.forward.listeners)
+        if self.transparent is not None:
+            self.sites[TRANSPARENT] = self.transparent.view
+            self.listeners += self.transparent.listeners
+            self._by_listener += [self.transparent] * len(self.transparent.listeners)
 
     def route(self, request: RequestHead, client: Client) -> Way:
         """The mode's answer to the one question it is asked."""
@@ -47,27 +54,31 @@ class Modes:
         return self._by_listener[listener].site_of(authority, listener)
 
     def serves(self, site: str, key: bytes) -> bool:
-        """What is stored under this key came to this site (`forward` for the forward proxy), by any listener."""
+        """What is stored under this key came to this site, by any listener; the other modes share what they store."""
         space = key.partition(b"://")[0].rpartition(b" ")[0]
-        if space or site == FORWARD:
-            return bool(space) and site == FORWARD
+        if space or site in {FORWARD, TRANSPARENT}:
+            return bool(space) and site in {FORWARD, TRANSPARENT}
         authority = target.authority_of(key)
         return any(self.reverse.serves(site, authority, listener) for listener in range(len(self.reverse.listeners)))
 
     def pool_spec(self, origin: Origin) -> PoolSpec:
-        """The pool of an origin that a request names."""
-        assert self.forward is not None, "origins are named in forward mode"
-        return self.forward.pool_spec(origin)
+        """The pool of an origin that a request names, or that its client was going to."""
+        for mode in (self.forward, self.transparent):
+            if mode is not None and origin.reach == mode.reach:
+                return mode.pool_spec(origin)
+        raise AssertionError("origins are named in forward and transparent mode")
 
-    def is_forward(self, listener: int) -> bool:
-        return self._by_listener[listener] is self.forward
+    def mode_of(self, listener: int) -> Reverse | Forward | Transparent:
+        return self._by_listener[listener]
 
     def cache_rules(self) -> tuple[CacheRules, ...]:
         """All that differ, for who must know every key that a URL may have."""
-        own = () if self.forward is None else (self.forward.rules,)
+        own = tuple(mode.rules for mode in (self.forward, self.transparent) if mode is not None)
         return (*self.reverse.cache_rules(), *own)
 
 
 def names_of(config: Config) -> tuple[str, ...]:
-    """What metrics and status count by: the sites, and forward mode as one more."""
-    return (*site_names(config), *((FORWARD,) if config.forward is not None else ()))
+    """What metrics and status count by: the sites, and each other mode as one more."""
+    forward = (FORWARD,) if config.forward is not None else ()
+    transparent = (TRANSPARENT,) if config.transparent is not None else ()
+    return (*site_names(config), *forward, *transparent)

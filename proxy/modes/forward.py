@@ -41,7 +41,9 @@ class Forward:
         self.listeners: tuple[Listen, ...] = tuple(dict.fromkeys(options.listen))
         self.view = _view(options, files)
         self.reach = PublicReach(options.allow_private, ours_of(config), listeners_of(config))
-        self.rules = _cache_rules(config, options, self.reach)
+        self.rules = public_rules(
+            config, self.reach, honour_request=options.honour_request, stale_on_error=float(options.stale_on_error)
+        )
         self.options = options
 
     def site_of(self, authority: bytes, listener: int) -> SiteView:
@@ -107,6 +109,8 @@ def listeners_of(config: Config) -> tuple[Listen, ...]:
     listens += config.admin.listen
     if config.forward is not None:
         listens += config.forward.listen
+    if config.transparent is not None:
+        listens += config.transparent.arrivals
     return tuple(dict.fromkeys(listens))
 
 
@@ -121,21 +125,21 @@ def ours_of(config: Config) -> tuple[Address, ...]:
 
 
 def _space(reach: PublicReach) -> bytes:
-    """What stands before the keys of this mode: what was reached under one permission answers under no other."""
+    """What stands before the keys of public origins: what was reached under one permission answers under no other."""
     said = " ".join(one.text for one in reach.allowed)
-    return b"forward-%b " % blake2b(said.encode(), digest_size=3).hexdigest().encode()
+    return b"public-%b " % blake2b(said.encode(), digest_size=3).hexdigest().encode()
 
 
-def _cache_rules(config: Config, options: Options, reach: PublicReach) -> CacheRules:
+def public_rules(config: Config, reach: PublicReach, *, honour_request: bool, stale_on_error: float) -> CacheRules:
     """As a cache that many users share: nothing with a cookie or a session in it is stored."""
     return CacheRules(
         enabled=config.cache.memory > 0,
         set_cookie="skip",
         session_arguments=_SESSION_ARGUMENTS,
         space=_space(reach),
-        honour_request=options.honour_request,
+        honour_request=honour_request,
         trust_age=config.cache.trust_age,
-        stale_on_error=float(options.stale_on_error),
+        stale_on_error=stale_on_error,
         max_object=config.cache.max_object,
         partial=True,
     )

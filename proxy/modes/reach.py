@@ -84,6 +84,7 @@ class PublicReach:
     allowed: tuple[Destination, ...] = ()
     ours: tuple[Address, ...] = ()
     listeners: tuple[Listen, ...] = ()
+    mode: str = ""  # whose permission it is: what was connected under it serves no other mode
 
     def refusal(self, address: str, port: int, *, here: bool) -> Failure | None:
         """See `exchange.Reach`."""

@@ -22,6 +22,7 @@ class Reason(Enum):
     BODY = ("request-body", "bypass")
     UPGRADE = ("upgrade", "bypass")
     EXPECT = ("expect", "bypass")
+    NAME_UNPROVEN = ("name-unproven", "bypass")  # the Host of a connection that was going to another's address
     URI_MISS = ("uri-miss", "uri-miss")
     VARY_MISS = ("vary-miss", "vary-miss")
     REQUEST_NO_CACHE = ("request-no-cache", "request")

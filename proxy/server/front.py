@@ -9,39 +9,57 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.base_protocol import BaseProtocol
-from cachetools import FIFOCache
-from msgspec.structs import replace
+from cachetools import FIFOCache, LRUCache
 
 from proxy import parsers
 from proxy.cache.memo import Memo
+from proxy.errors import Failure
+from proxy.exchange import Client, Tunnel
 from proxy.http.checks import check_request
+from proxy.modes.client_hello import Hello, NoHello, Unfinished
 from proxy.modes.reverse import is_in
 from proxy.server.hoard import FREE, Hoard
 from proxy.server.tunnel import Pump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Mapping
 
     from config.schema import Limits
     from config.units import Listen
     from proxy.cache.store import Store
     from proxy.http.checks import CheckedRequest, Mode
     from proxy.http.stored import StoredResponse
-    from proxy.modes.forward import Forward
     from proxy.modes.reverse import SiteView
     from proxy.observe.observer import Observer
     from proxy.outbox import Outbox
     from proxy.pipeline import Pipeline
+    from proxy.server.destination import Finder
     from proxy.server.protocol import ClientConnection
+    from proxy.server.splicing import SplicedConnection
     from proxy.wheel import Wheel
+
+    Connection = ClientConnection | SplicedConnection
 
 LONGEST_KEPT_HEAD = 8192  # bytes; longer heads are rare and take the long way
 MEMO_SHARE = 16  # the memos' part of the cache's memory is one in so many
 LEAST_MEMO = 2**18  # bytes of each memo all the same: plans pay without a cache too
+MOST_KINDS = 256  # of connections, each with a memo: destinations of taken connections are as many as the internet has
+MEMO_OF_DESTINATION = 2**16  # bytes of such a memo
 Kind = tuple[frozenset[str], Memo]
+Splicer = Callable[[Hello | Unfinished | NoHello, Client], Tunnel | Failure]
+
+
+class Kinds(LRUCache[tuple[int, frozenset[str], Hashable], Kind]):
+    """By door, trust and class. A memo that has to go is empty from then on: no connection finds anything in it."""
+
+    def popitem(self) -> tuple[tuple[int, frozenset[str], Hashable], Kind]:
+        at, kind = super().popitem()
+        kind[1].retire()
+        return at, kind
 
 
 class Door:
@@ -51,12 +69,14 @@ class Door:
         "classify",
         "default_authority",
         "encode_target",
+        "finds",
         "index",
         "limits",
         "listen",
         "mode",
         "scheme",
         "sites",
+        "splices",
         "upgrades",
     )
 
@@ -69,7 +89,10 @@ class Door:
         limits: Limits,
         sites: Mapping[str, SiteView],
         default_authority: bytes,
-        classify: Callable[[str], Hashable] = lambda _address: None,
+        classify: Callable[[Client], Hashable] = lambda _client: None,
+        *,
+        finds: Finder | None = None,
+        splices: Splicer | None = None,
     ) -> None:
         self.listen = listen
         self.index = index
@@ -78,37 +101,32 @@ class Door:
         self.limits = limits
         self.sites = sites  # those reached through here
         self.default_authority = default_authority  # of HTTP/1.0 requests without Host
-        self.classify = classify  # clients' addresses by what access control makes of them
+        self.classify = classify  # clients by what access control makes of them
+        self.finds = finds  # where a connection was going that has been taken on its way
+        self.splices = splices  # judges what is read of HTTPS here, which is not answered
         self.encode_target = any(view.encode_target for view in sites.values())
         self.upgrades = frozenset[bytes]().union(*(view.upgrade for view in sites.values()))
 
-    def check(self, raw: bytes, message: Any) -> CheckedRequest:  # aiohttp's message: no types
+    def check(self, raw: bytes, message: Any, client: Client) -> CheckedRequest:  # aiohttp's message: no types
         """The request, with the widest of what the sites here allow; each site's own word comes with the plan."""
+        going = client.destination
         return check_request(
             raw,
             message,
             scheme=self.scheme,
             mode=self.mode,
             limits=self.limits,
-            default_authority=self.default_authority,
+            default_authority=self.default_authority if going is None else authority_of(*going),
             encode_target=self.encode_target,
             allow_trace=any(view.allow_trace for view in self.sites.values()),
             upgrades=self.upgrades,
         )
 
 
-def forward_door(listen: Listen, index: int, forward: Forward, limits: Limits) -> Door:
-    """A listening address of the forward proxy. Its views are in no need of trust: nobody stands in front of it."""
-    return Door(
-        listen,
-        index,
-        b"http",
-        "forward",
-        replace(limits, per_client=forward.options.per_client),
-        {forward.view.name: forward.view},
-        b"localhost:%d" % listen.port,
-        forward.classify,
-    )
+def authority_of(address: str, port: int) -> bytes:
+    """As it stands in Host."""
+    host = f"[{address}]" if ":" in address else address
+    return (host if port == 80 else f"{host}:{port}").encode()
 
 
 class Front:
@@ -136,15 +154,16 @@ class Front:
         self.memo_allowed = True
         self.draining = False
         self.empty = asyncio.Event()  # draining, and nobody is connected any more
-        self.connections: dict[ClientConnection, None] = {}  # the oldest first
+        self.connections: dict[Connection, None] = {}  # the oldest first
         self.hoard = Hoard(store, loop)
         self.pump = Pump(loop, wheel, loop.time, self.hoard.weigh)
         self._turned_away = 0
         self._accepted = 0
         self.limits: Limits
         self._per_address: Counter[str] = Counter()
-        self._kinds: dict[tuple[int, frozenset[str], Hashable], Kind] = {}
-        self._classes: FIFOCache[tuple[int, str], tuple[frozenset[str], Hashable]] = FIFOCache(4096)
+        self._kinds = Kinds(MOST_KINDS)
+        self._classes: FIFOCache[tuple[int, str, tuple[str, int] | None], tuple[frozenset[str], Hashable]]
+        self._classes = FIFOCache(4096)
         self._owner = BaseProtocol(loop)
         self._parser: Any = None
         self._most = 0
@@ -190,16 +209,17 @@ class Front:
 
     # ---- kinds of connections ----------------------------------------------------------------------------------------
 
-    def kind_of(self, door: Door, address: str) -> Kind:
+    def kind_of(self, door: Door, client: Client) -> Kind:
         """(sites that trust this client, memo): equal for connections on which equal bytes mean the same."""
-        at = (door.index, address)
+        at = (door.index, client.address, client.destination)
         found = self._classes.get(at)
         if found is None:
-            trusted = frozenset(name for name, view in door.sites.items() if is_in(address, view.trusted))
-            found = self._classes[at] = (trusted, door.classify(address))
+            trusted = frozenset(name for name, view in door.sites.items() if is_in(client.address, view.trusted))
+            found = self._classes[at] = (trusted, door.classify(client))
         kind = self._kinds.get((door.index, *found))
         if kind is None:
-            kind = self._kinds[(door.index, *found)] = (found[0], Memo(self._memo_bytes))
+            size = self._memo_bytes if client.destination is None else MEMO_OF_DESTINATION
+            kind = self._kinds[(door.index, *found)] = (found[0], Memo(size))
         return kind
 
     def forget(self, stored: StoredResponse) -> None:
@@ -220,7 +240,7 @@ class Front:
 
     # ---- who is connected --------------------------------------------------------------------------------------------
 
-    def opened(self, connection: ClientConnection) -> bool:
+    def opened(self, connection: Connection) -> bool:
         """Counted in; False where this client, or all together, have too many."""
         address = connection.client.address
         self.connections[connection] = None
@@ -235,7 +255,7 @@ class Front:
             return False
         return True
 
-    def _make_room(self, new: ClientConnection) -> bool:
+    def _make_room(self, new: Connection) -> bool:
         """An idle connection goes in favour of a new one."""
         for connection in self.connections:
             if connection.evictable and connection is not new:
@@ -243,7 +263,7 @@ class Front:
                 return True
         return False
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: Connection) -> None:
         if connection not in self.connections:
             return
         del self.connections[connection]

@@ -144,12 +144,14 @@ class ClientConnection(Sender, asyncio.Protocol):
         address, port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("unix", 0)
         here = (local[0], local[1]) if isinstance(local, tuple) else ("unix", 0)
         self.client = Client(address, port, here, self.door.scheme, self.door.index)
+        if self.door.finds is not None:
+            self.client.destination = self.door.finds(transport)
         front = self._front
         now = front.now()
         self.limit = now + front.limits.keepalive
         self.deadline = min(self.limit, now + STEP)
         front.wheel.watch(self)
-        self.trusted, self._memo = front.kind_of(self.door, address)
+        self.trusted, self._memo = front.kind_of(self.door, self.client)
         self._quick = not front.draining
         if not front.opened(self):
             self._quick = False
@@ -399,7 +401,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         front = self._front
         parser = front.take_parser()
         message, payload = parsers.parse_request_head(parser, raw, front.limits)
-        checked = self.door.check(raw, message)
+        checked = self.door.check(raw, message, self.client)
         if checked.chunked:
             return checked, ChunkedBody(parser, payload, front.limits.chunk_overhead)
         if not checked.content_length and not message.upgrade and not message.should_close:
@@ -749,7 +751,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._raw = None  # the plan in flight is of the configuration before: no memo may learn it
         self.client.listener = door.index
         self.client.said = None
-        self.trusted, self._memo = self._front.kind_of(door, self.client.address)
+        self.trusted, self._memo = self._front.kind_of(door, self.client)
 
     @property
     def is_tunnel(self) -> bool:

@@ -102,6 +102,21 @@ class Resolver:
             raise Failure(errors.DNS_ERROR, f"{host}: {answer.detail}")
         return [(family, _sockaddr(family, text, port)) for family, text in answer.addresses]
 
+    def has(self, name: str, address: str) -> bool | None:
+        """Whether the name has the address; None where it has to be asked for."""
+        answer = self._answers.get(name.lower().removesuffix("."))
+        if answer is None or self._clock() >= answer.until:
+            return None
+        return any(text == address for _, text in answer.addresses)
+
+    async def ask_whether(self, name: str, address: str) -> bool:
+        """Whether the name has the address; what cannot be found out is not so."""
+        try:
+            found = await self.resolve(name, 0)
+        except Failure:
+            return False
+        return any(sockaddr[0] == address for _, sockaddr in found)
+
     async def _refresh(self, name: str, old: _Answer | None) -> _Answer:
         """A new answer, or the old one where the server fails or dawdles and the old one may still stand in."""
         task = self._asking.get(name)

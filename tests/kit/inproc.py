@@ -24,15 +24,17 @@ from config.units import MonoTime, WallTime
 from proxy import bus
 from proxy.cache.store import Store
 from proxy.modes.every import Modes, names_of
+from proxy.modes.forward import Forward
 from proxy.modes.reverse import site_names
+from proxy.modes.transparent import Transparent
 from proxy.observe import metrics
 from proxy.observe.accesslog import compile_format
 from proxy.observe.observer import AccessLog, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.purging import Purger
-from proxy.server.front import MEMO_SHARE, Door, Front, forward_door
-from proxy.server.protocol import ClientConnection
+from proxy.server.doors import acceptor, forward_door, transparent_door
+from proxy.server.front import MEMO_SHARE, Door, Front
 from proxy.upstream.client import Upstreams
 from proxy.upstream.pool import Pool
 from proxy.upstream.resolve import Resolver
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from config.schema import Config
+    from proxy.server.protocol import ClientConnection
+    from proxy.server.splicing import SplicedConnection
     from proxy.upstream.pool import Change
 
     T = TypeVar("T")
@@ -265,8 +269,12 @@ class Stack:
         scheme = b"http" if self._tls is None else b"https"
         self.doors = []
         for index, listen in enumerate(mode.listeners):
-            if mode.forward is not None and mode.is_forward(index):
-                self.doors.append(forward_door(listen, index, mode.forward, config.limits))
+            owner = mode.mode_of(index)
+            if isinstance(owner, Forward):
+                self.doors.append(forward_door(listen, index, owner, config.limits))
+                continue
+            if isinstance(owner, Transparent):
+                self.doors.append(transparent_door(listen, index, owner, config.limits))
                 continue
             views = {
                 name: mode.sites[name] for site, name in zip(config.site, names, strict=True) if listen in site.listen
@@ -283,8 +291,8 @@ class Stack:
         self._purges += 1
         return await self.purger.apply(bus.Purge(self._purges, kind, value, soft=soft, site=site))  # type: ignore[arg-type]  # the spine names kinds
 
-    def _acceptor(self, door: Door) -> Callable[[], ClientConnection]:
-        return lambda: ClientConnection(self.front, door)
+    def _acceptor(self, door: Door) -> Callable[[], ClientConnection | SplicedConnection]:
+        return acceptor(self.front, lambda: door)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(coroutine)
