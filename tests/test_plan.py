@@ -39,7 +39,7 @@ def stack():
 
 def plan(stack, data, address="127.0.0.1", upgrades=frozenset({b"websocket"})):
     client = Client(address, 1234, ("127.0.0.1", 80), b"http")
-    trusted = stack.call(lambda: stack.front.kind_of(stack.doors[0], address)[0])
+    trusted = stack.call(lambda: stack.front.kind_of(stack.doors[0], client)[0])
     checked = read_request(data, upgrades=upgrades)
     return stack.call(lambda: stack.pipeline.plan(checked, client, trusted))
 

@@ -52,12 +52,12 @@ def parse(data: bytes) -> Hello | Unfinished | NoHello:
     at = 0
     while more:
         if at >= LONGEST:
-            return NoHello(f"no whole hello within {LONGEST} bytes")
+            return _more(data)
         header = data[at : at + 5]
         if header[:1] not in (b"", b"\x16") or header[1:2] not in (b"", b"\x03"):
             return NoHello("no TLS handshake")
         if len(header) < 5:
-            return Unfinished()
+            return _more(data)
         length = int.from_bytes(header[3:5], "big")
         if not 0 < length <= _LONGEST_RECORD:
             return NoHello("a record of no length, or too long")
@@ -71,8 +71,13 @@ def parse(data: bytes) -> Hello | Unfinished | NoHello:
             return NoHello(f"a hello of {wanted} bytes")
         more = not wanted or len(message) < wanted
         if more and len(piece) < length:
-            return Unfinished() if len(data) < LONGEST else NoHello(f"no whole hello within {LONGEST} bytes")
+            return _more(data)
     return _read(bytes(message[4:wanted]))
+
+
+def _more(data: bytes) -> Unfinished | NoHello:
+    """More is wanted than has come: it is waited for, so far."""
+    return Unfinished() if len(data) < LONGEST else NoHello(f"no whole hello within {LONGEST} bytes")
 
 
 def _read(body: bytes) -> Hello | NoHello:

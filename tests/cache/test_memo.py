@@ -12,6 +12,7 @@ import pytest
 from proxy import errors
 from proxy.cache.memo import COPY_BELOW, Answer, Memo
 from proxy.errors import Failure
+from proxy.exchange import Client
 from proxy.plan import Plan
 from proxy.policy.key import url_of
 from tests.cache.test_store import make
@@ -209,7 +210,8 @@ class Side:
         """Room for all plans, since one that went for lack of it forgets that its answers were not for the store, and
         says uri-miss for hit-for-miss; but not for all responses.
         """
-        self.stack.front.kind_of(self.stack.doors[0], "127.0.0.1")  # has the memo made, in the memory configured
+        someone = Client("127.0.0.1", 1, ("127.0.0.1", 80), b"http")
+        self.stack.front.kind_of(self.stack.doors[0], someone)  # has the memo made, in the memory configured
         self.stack.store.resize(4 * 2**20)
 
     def ask(self, step):

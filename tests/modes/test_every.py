@@ -5,6 +5,8 @@ from proxy import errors
 from proxy.exchange import Client, Route
 from proxy.http.message import Fields, RequestHead
 from proxy.modes.every import Modes, names_of
+from proxy.modes.forward import Forward
+from proxy.modes.reverse import Reverse
 
 BOTH = b"""
 [[site]]
@@ -27,7 +29,7 @@ def route(modes, listener, authority=b"shop.test"):
 def test_a_listener_belongs_to_one_mode():
     modes = Modes(accept(BOTH, "test"), {})
     assert [at.port for at in modes.listeners] == [8080, 3128]
-    assert [modes.is_forward(index) for index in (0, 1)] == [False, True]
+    assert [type(modes.mode_of(index)) for index in (0, 1)] == [Reverse, Forward]
     here, there = route(modes, 0), route(modes, 1)
     assert isinstance(here, Route)
     assert here.origin is None

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.exchange import Client
+from proxy.plan import Plan
+from proxy.server.front import MOST_KINDS
 from tests.kit import raw
 from tests.kit.inproc import Clock, Stack
 from tests.kit.origin import FakeOrigin, Stall, response
 from tests.kit.proxy import reverse
+
+
+def client(address, destination=None):
+    return Client(address, 1, ("127.0.0.1", 80), b"http", destination=destination)
+
 
 DATED = "Date: Fri, 15 Jan 2027 10:46:40 GMT"
 
@@ -26,7 +34,7 @@ def test_clients_that_are_trusted_and_those_that_are_not_never_share_a_memo(orig
     """Equal bytes mean another thing from a trusted hop: what it says of its client is believed."""
     with serving(origin, site='trusted = ["127.0.0.1"]') as stack:
         front, door = stack.front, stack.doors[0]
-        kinds = stack.call(lambda: [front.kind_of(door, f"127.0.0.{n}") for n in (1, 2, 3)])
+        kinds = stack.call(lambda: [front.kind_of(door, client(f"127.0.0.{n}")) for n in (1, 2, 3)])
         assert kinds[0][0] == {"site-1"}
         assert kinds[1][0] == kinds[2][0] == frozenset()
         assert kinds[0][1] is not kinds[1][1]
@@ -41,7 +49,7 @@ def test_clients_that_are_trusted_and_those_that_are_not_never_share_a_memo(orig
 def test_each_listener_has_a_memo_of_its_own(origin):
     text = reverse(origin.address).replace('"127.0.0.1:PORT0"', '["127.0.0.1:PORT0", "127.0.0.1:PORT1"]')
     with Stack(text, clock=Clock()) as stack:
-        memos = stack.call(lambda: [stack.front.kind_of(door, "127.0.0.1")[1] for door in stack.doors])
+        memos = stack.call(lambda: [stack.front.kind_of(door, client("127.0.0.1"))[1] for door in stack.doors])
         assert memos[0] is not memos[1]
         for port in stack.ports:
             assert raw.get(("127.0.0.1", port)).body == b"stored"
@@ -104,3 +112,25 @@ def test_connections_are_counted_in_and_out_and_the_counts_are_taken_once(origin
         assert stack.call(stack.front.take_counts) == (3, 0)
         assert stack.call(stack.front.take_counts) == (0, 0)
         assert not stack.front._per_address
+
+
+def test_taken_connections_share_a_memo_by_where_they_were_going_and_one_too_many_empties_the_oldest(origin):
+    """Equal bytes mean another thing on the way to another address, and there are as many as the internet has."""
+    with serving(origin) as stack:
+        front, door = stack.front, stack.doors[0]
+        door.classify = lambda one: one.destination
+
+        def memo_of(number):
+            return front.kind_of(door, client("127.0.0.1", (f"100.200.{number // 256}.{number % 256}", 80)))[1]
+
+        first, again, other = stack.call(lambda: [memo_of(0), memo_of(0), memo_of(1)])
+        assert first is again
+        assert first is not other
+        plan = Plan(None, None, None, None, False)
+        stack.call(lambda: first.remember_plan(b"GET", plan))
+        assert len(first) == 1
+        stack.call(lambda: [memo_of(number) for number in range(2, MOST_KINDS + 2)])
+        assert len(first) == 0
+        stack.call(lambda: first.remember_plan(b"GET", plan))
+        assert len(first) == 0
+        assert stack.call(lambda: memo_of(0)) is not first
