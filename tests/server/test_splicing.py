@@ -136,7 +136,7 @@ def test_an_origin_that_is_not_there_ends_the_connection_and_is_logged():
         with connect(stack) as client:
             client.send(real())
             assert client.read_to_end()[0] == splicing.ACCESS_DENIED
-        assert " 502 failed connect-error " in logged(stack)[0]
+        assert " 502 failed connect-refused " in logged(stack)[0]
 
 
 def test_a_private_destination_is_not_reached_and_a_client_that_leaves_is_forgotten(origin):
