@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ha.machine import VirtualRouter
     from ha.netlink import Change
     from ha.plan import Planned
+    from ha.raw import Interface
     from ha.scribe import Scribe
     from ha.station import Station
 
@@ -254,11 +255,13 @@ class Engine:
     def _on_change(self, name: str, change: Change) -> None:
         match change:
             case watching.LinkChanged(interface):
-                for station in self.stations.values():
-                    stale = station.wire is None or station.wire.interface != interface
-                    if station.netlink.name == name and interface is not None and stale:
-                        self.open_station(station)
-                self._hooks.rewired()
+                if interface is None or not interface.up:
+                    self._check_carrier(name)  # before anything that takes time: clients wait
+                stale = [s for s in self.stations.values() if s.netlink.name == name and _is_stale(s, interface)]
+                for station in stale:
+                    self.open_station(station)
+                if stale:
+                    self._hooks.rewired()
                 self._check_carrier(name)
             case watching.AddressChanged(vip, present):
                 for key, station in list(self.stations.items()):
@@ -309,6 +312,13 @@ class Engine:
                 self.timers.pop(old).cancel()
             self.group_of[key] = group
         self._arm(group)
+
+
+def _is_stale(station: Station, interface: Interface | None) -> bool:
+    """Whether its sockets and packets are of another interface than this; carrier alone changes nothing in them."""
+    if interface is None:
+        return False
+    return station.wire is None or replace(station.wire.interface, up=interface.up) != interface
 
 
 def asleep() -> float:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from benchmarks.failover import origin, rows, strain
 from tests.kit import flood, keepalived
 from tests.kit import pair as kit
-from tests.kit.netns import LINKS, wait_until
+from tests.kit.netns import wait_until
 
 if TYPE_CHECKING:
     from benchmarks.failover.rows import Row
@@ -29,10 +29,6 @@ SECONDS = {"1s": 1.0, "100ms": 0.1, "10ms": 0.01}
 PRIORITIES = {rows.KEEPALIVED: (150, 100), rows.OURS: (250, 240)}  # those of keepalived's manuals, and ours
 ORDINARY = ("setpriv", "--bounding-set", "-sys_nice,-ipc_lock,-sys_resource")
 LONG = 5.0  # seconds: of a partition, a freeze, a loss of advertisements
-BLOCK = (
-    "add table ip origin; add chain ip origin c { type filter hook output priority 0; };"
-    " add rule ip origin c ip daddr 192.168.8.20 tcp dport 8080 reject with tcp reset"
-)
 
 FILL = """
 import http.client, sys
@@ -58,13 +54,7 @@ def proxy_config(row: Row, fill: int, ha: str = "") -> str:
     text = kit.config(
         interval=row.interval, ha=ha, extra=f'[cache]\nmemory = "{256 + 2 * fill}MB"\n[limits]\nper_client = 0'
     )
-    if row.setup == "paths":
-        for host in ("a", "b"):
-            address = str(kit.address_of(host))
-            text = text.replace(
-                f'{host} = "{address}"', f'{host} = {{ address = "{address}", link = "{LINKS[host]}" }}'
-            )
-    return text
+    return kit.with_link_cable(text) if row.setup == "paths" else text
 
 
 class System:
@@ -142,14 +132,6 @@ class System:
     def said(self) -> str:
         raise NotImplementedError
 
-    def block_origin(self, *nodes: str) -> None:
-        for node in nodes:
-            self.lab[node].run("nft", BLOCK)
-
-    def unblock_origin(self, *nodes: str) -> None:
-        for node in nodes:
-            self.lab[node].run("nft", "add table ip origin; delete table ip origin")
-
 
 class Tandem(System):
     quiet = 1.0
@@ -170,7 +152,7 @@ class Tandem(System):
             self.lab.cut("a")
         elif event == "boot":
             self.node.stop()
-            self.block_origin("a")
+            kit.block_origin(self.lab["a"])
         else:
             return
         self._pair.b.wait_for("active")
@@ -203,7 +185,7 @@ class Tandem(System):
             case "boot":
                 self.node.start()
                 time.sleep(LONG)
-                self.unblock_origin("a")
+                kit.unblock_origin(self.lab["a"])
                 self.node.wait_for("active")
             case "reload":
                 for number in range(10):
@@ -215,7 +197,7 @@ class Tandem(System):
                 )
                 self._reload(self._text)
             case "origin":
-                self.block_origin("a")
+                kit.block_origin(self.lab["a"])
                 self._pair.b.wait_for("active")
             case "origins":
                 self.lab["origin"].run("nft", ORIGIN_GONE)
@@ -252,7 +234,7 @@ class Tandem(System):
         if event in {"stop", "supervisor", "group"}:
             self.node.process.wait(30)
             self.node.start()
-        self.unblock_origin("a")
+        kit.unblock_origin(self.lab["a"])
         self.lab["origin"].run("nft", "add table ip gone; delete table ip gone")
 
     def settle(self) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.kit.netns import CLONE_NEWNET, VIP, Lab, address_of, libc, wait_until
+from tests.kit.netns import CLONE_NEWNET, LINKS, VIP, Lab, Namespace, address_of, libc, wait_until
 from tests.kit.tomcat import Tomcat, start_tomcat
 
 if TYPE_CHECKING:
@@ -70,6 +70,28 @@ interval = "{interval}"
 a = "{address_of("a")}"
 b = "{address_of("b")}"
 """
+
+
+def with_link_cable(text: str) -> str:
+    """The configuration with the peer link on the cable of `Lab.link_nodes`."""
+    for host, link in LINKS.items():
+        text = text.replace(
+            f'\n{host} = "{address_of(host)}"', f'\n{host} = {{ address = "{address_of(host)}", link = "{link}" }}'
+        )
+    return text
+
+
+def block_origin(host: Namespace) -> None:
+    """The origin is out of this host's reach, until `unblock_origin`."""
+    host.run(
+        "nft",
+        "add table ip origin; add chain ip origin c { type filter hook output priority 0; };"
+        f" add rule ip origin c ip daddr {address_of('origin')} tcp dport 8080 reject with tcp reset",
+    )
+
+
+def unblock_origin(host: Namespace) -> None:
+    host.run("nft", "add table ip origin; delete table ip origin")
 
 
 class Instance:

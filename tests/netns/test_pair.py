@@ -14,6 +14,7 @@ from ipaddress import ip_interface
 
 import pytest
 
+from tests.kit import flood
 from tests.kit import pair as kit
 from tests.kit.netns import VIP, VIP6, make_lab, wait_until
 
@@ -180,8 +181,11 @@ def test_when_all_of_a_node_is_killed_at_once_the_kernel_cleans_up(pair, client)
 
 
 def test_a_partition_ends_with_one_active(pair, client):
+    at = time.monotonic()
     pair.lab.isolate("a")
     pair.b.wait_for("active", 5)
+    client.wait_for_answers()
+    assert client.outage(at) < 1500  # 2.5 intervals and the skew time is the law
     assert pair.a.states() == {"active"}, "nobody told it anything"
     time.sleep(1)
     pair.lab.restore("a")
@@ -191,15 +195,29 @@ def test_a_partition_ends_with_one_active(pair, client):
     assert "active -> backup: a is Active" in pair.b.said()
 
 
-def test_filtered_advertisements_move_nothing_while_the_link_lives(pair, client):
-    before, at = moves(pair), time.monotonic()
-    pair.lab.mute("a")
+@pytest.mark.parametrize("lose", [lambda lab: lab.mute("a"), lambda lab: lab.deafen("b")], ids=["mute", "deafen"])
+def test_filtered_advertisements_move_nothing_while_the_link_lives(pair, client, lose):
+    before, at, loud = moves(pair), time.monotonic(), pair.b.said().count("adverts-filtered")
+    shouts = pair.b.ask("status")["routers"][0]["shouts"].get("adverts-filtered", 0)
+    lose(pair.lab)
     try:
-        wait_until(lambda: "adverts-filtered" in pair.b.ask("status")["routers"][0]["shouts"], 10)
+        wait_until(lambda: pair.b.ask("status")["routers"][0]["shouts"].get("adverts-filtered", 0) > shouts + 2, 10)
     finally:
         pair.lab.clear("a")
+        pair.lab.clear("b")
     assert moves(pair) == before
     assert not client.failed(at)
+    assert pair.b.said().count("adverts-filtered") - loud <= 2, "one loud line a minute for each family"
+
+
+@pytest.mark.parametrize("flags", [["--each-fault"], []], ids=["each-fault", "flood"])
+def test_forged_advertisements_move_nothing_and_fill_no_log(pair, client, flags):
+    before, at, lines = moves(pair), time.monotonic(), pair.a.said().count("\n")
+    pair.lab["client"].run(sys.executable, flood.__file__, 200 if flags else 20_000, 1, *flags)
+    assert moves(pair) == before
+    assert pair.holders() == ["a"]
+    assert not client.failed(at)
+    assert pair.a.said().count("\n") - lines <= 20
 
 
 def test_reloads_move_nothing_and_take_new_values_over(pair, client):
@@ -348,19 +366,11 @@ def test_a_node_whose_origin_is_gone_yields_to_one_that_has_it(tmp_path):
     with make_lab() as lab:
         pair = kit.Pair(lab, tmp_path)
         pair.settle("a")
-        lab["a"].run(
-            "nft",
-            "add table ip t; add chain ip t c { type filter hook output priority 0; };"
-            " add rule ip t c tcp dport 8080 reject with tcp reset",
-        )
+        kit.block_origin(lab["a"])
         pair.b.wait_for("active", 10)
         assert "origins of shop: -30" in pair.a.command("ha", "status")
         before = moves(pair)
-        lab["b"].run(
-            "nft",
-            "add table ip t; add chain ip t c { type filter hook output priority 0; };"
-            " add rule ip t c tcp dport 8080 reject with tcp reset",
-        )
+        kit.block_origin(lab["b"])
         wait_until(lambda: "origins of shop: -30" in pair.b.command("ha", "status"), 10)
         time.sleep(0.5)
         assert moves(pair) == before, "both are ill: the holder keeps it"
