@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from config.load import parse
+
 ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^\| [^|]+ \| `([^`]+)` \| `([^`]+)` \|$", re.MULTILINE)
 ROWS = ROW.findall((ROOT / "ARCHITECTURE.md").read_text())
@@ -32,6 +34,19 @@ def test_each_file_that_a_document_names_exists(document):
         re.findall(r"`((?:proxy|config|ha|tests|benchmarks|docs|deploy)/[\w./-]*)`", text)
     )
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+SITE = '[[site]]\nlisten = ":8080"\nupstream = "127.0.0.1:8081"\n'
+
+
+@pytest.mark.parametrize("document", ["docs/caching.md"])
+def test_each_example_is_accepted_with_a_site_and_without_a_warning(document):
+    text = (ROOT / document).read_text()
+    examples = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert len(examples) > 5
+    for example in examples:
+        loaded = parse((SITE + example).encode(), document, ROOT)
+        assert not loaded.warnings, (example, [str(one) for one in loaded.warnings])
 
 
 def test_each_make_target_in_the_readme_exists():

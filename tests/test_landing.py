@@ -124,6 +124,24 @@ def test_what_proves_unshareable_is_fetched_for_each_at_once(bench):
         connection.close()
 
 
+def test_a_rule_says_for_how_long_nobody_waits_for_another(make):
+    bench = make(rest='[[rule]]\nname = "r"\nhit_for_miss = "10s"')
+    bench.origin.otherwise(response(b"mine", "Cache-Control: private"))
+    bench.get()
+    gate = threading.Event()
+    bench.origin.otherwise(Stall(until=gate), response(b"mine", "Cache-Control: private"))
+    connections = [bench.ask("/", f"X-N: {n}") for n in range(3)]
+    bench.origin.wait_for(4)  # at once, each for itself
+    bench.stack.advance(11)
+    connections += [bench.ask("/", f"X-N: {n}") for n in range(3, 6)]
+    bench.wait_for_waiters(3)
+    assert len(bench.origin.wait_for(5)) == 5
+    gate.set()
+    assert {connection.read_response().body for connection in connections} == {b"mine"}
+    for connection in connections:
+        connection.close()
+
+
 def test_what_becomes_storable_is_stored_although_it_was_not_before(bench):
     bench.origin.otherwise(response(b"mine", "Cache-Control: private"))
     for _ in range(3):
