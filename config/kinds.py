@@ -170,5 +170,6 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "program": _matches(re.compile(r"/[^\0]+"), "a program is given by its whole path, such as `/etc/tandem/notify`"),
     "statuses": _check_statuses,
     "name server": _check_name_server,
+    "realm": _matches(re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{1,64}"), "a realm is visible ASCII without quotes"),
     "field value": _matches(_FIELD_VALUE, "a field value is of visible ASCII characters and blanks"),
 }

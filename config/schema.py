@@ -374,6 +374,17 @@ class Forward(Table, frozen=True, kw_only=True):
     clients: Annotated[
         tuple[Network, ...], about("Networks of the clients that are served; nobody else is, and none means nobody.")
     ] = ()
+    users: Annotated[
+        str,
+        about(
+            "Password file of users who must log in, made by `tandem user add`; none: nobody logs in.", kind="secret"
+        ),
+    ] = ""
+    groups: Annotated[str, about("File of groups of users, `group: user user` a line, for rules.", kind="file")] = ""
+    realm: Annotated[str, about("What a browser shows when it asks for the password.", kind="realm")] = "Tandem"
+    otherwise: Annotated[
+        Literal["allow", "deny"], about("What becomes of a served client's request that no rule matches.")
+    ] = "allow"
     allow_private: Annotated[
         tuple[Destination, ...],
         about(

@@ -224,7 +224,11 @@ class Answers:
         pages = view.error_pages if view is not None else None
         if view is not None:
             x.site = view.name
+        if failure.rule and x.route is None:
+            x.rule = failure.rule
         head, body = error_page(failure, name=NAME, date=format_date(self._spine.wall(self._now())), pages=pages)
+        if kind is errors.LOGIN and view is not None:
+            head = head.with_fields(head.fields.plus((b"Proxy-Authenticate", view.challenge)))
         if x.route is not None:
             member = cache_status(x.reason or Reason.URI_MISS, hit=False, detail=kind.token)
             head = head.with_fields(head.fields.plus((b"Cache-Status", member)))

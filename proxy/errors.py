@@ -60,6 +60,10 @@ CLIENT_GONE = _row("client-gone", 499, "http_request_error", Source.CLIENT, clos
 FORBIDDEN = _row("forbidden", 403, "http_request_denied", Source.PROXY)
 STRANGER = _row("client-not-served", 403, "http_request_denied", Source.PROXY, close=True)
 NO_SERVER = _row("not-a-server", 400, "http_request_error", Source.CLIENT, close=True)  # asked as if it were the origin
+DENIED = _row("denied", 403, "http_request_denied", Source.PROXY)  # by a rule
+LOGIN = _row("login-required", 407, "http_request_denied", Source.PROXY)
+TOO_MANY_LOGINS = _row("too-many-logins", 429, "http_request_denied", Source.PROXY, close=True)
+LOGINS_BUSY = _row("logins-busy", 503, "proxy_internal_response", Source.PROXY, close=True)
 PORT_REFUSED = _row("port-not-allowed", 403, "http_request_denied", Source.PROXY)
 ADDRESS_REFUSED = _row("address-not-allowed", 403, "destination_ip_prohibited", Source.PROXY)
 NO_METHOD = _row("method-not-allowed", 405, "http_request_denied", Source.PROXY)
@@ -93,11 +97,18 @@ UPGRADE_FAILED = _row("upgrade-failed", 502, "http_upgrade_failed", Source.UPSTR
 
 
 class Failure(Exception):  # noqa: N818 - an error row with the reason of this one case
-    """A row of the table, with what happened this time; `detail` is for logs and never holds secrets."""
+    """A row of the table, with what happened this time; `detail` is for logs and never holds secrets.
 
-    __slots__ = ("detail", "kind")
+    `says` is a sentence for the person who asked, `rule` what of the configuration decided, `wait` the seconds after
+    which it may be different.
+    """
 
-    def __init__(self, kind: Kind, detail: str = "") -> None:
+    __slots__ = ("detail", "kind", "rule", "says", "wait")
+
+    def __init__(self, kind: Kind, detail: str = "", *, says: str = "", rule: str = "", wait: float = 0.0) -> None:
         super().__init__(kind.token, detail)
         self.kind = kind
         self.detail = detail
+        self.says = says
+        self.rule = rule
+        self.wait = wait

@@ -210,6 +210,7 @@ class Route:
     rules: CacheRules
     session: str | None = None  # jvmRoute asked for by the request
     origin: Origin | None = None  # named by the request (forward, transparent), in place of a pool's
+    reports: tuple[str, ...] = ()  # rules on trial that would have denied it
     past_cache: tuple[Network, ...] = ()  # networks whose clients the rule lets past the cache
 
 
@@ -243,6 +244,7 @@ class Tunnel:
     rule: str
     origin: Origin
     timeouts: Timeouts = field(default_factory=Timeouts)  # of these `connect`
+    reports: tuple[str, ...] = ()  # rules on trial that would have denied it
 
 
 Way = Route | Unproven | FixedAnswer | Tunnel | Failure
@@ -251,7 +253,9 @@ Way = Route | Unproven | FixedAnswer | Tunnel | Failure
 class Mode(Protocol):
     """Answers one question: where does this request go, or why nowhere. Nothing after it knows the mode."""
 
-    def route(self, request: RequestHead, client: Client) -> Way: ...
+    def route(self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0) -> Way:
+        """`user`: who has proved to be it; `wall`: the time, for rules that are for parts of the week."""
+
     def site_of(self, authority: bytes, listener: int) -> SiteView | None:
         """What is the same for all requests to this authority, through this listener; None where nobody has it."""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 from cachetools import LRUCache
 
 from proxy import errors
+from proxy.admission import Admission
 from proxy.answers import Answers
 from proxy.cache.coalesce import Flight, Flights, Waiting
 from proxy.cache.reading import Reading
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from proxy.observe.observer import Observer
     from proxy.plan import Plan
     from proxy.upstream.client import Upstreams
+    from proxy.users.logins import Logins
 
     Purging = Callable[[str, str, str, bool], Awaitable[int]]  # (kind, value, site, soft) -> how many went
 
@@ -94,11 +96,13 @@ class Pipeline:
         self.mode: Mode
         self.pools: Mapping[str, Pool] = {}
         self._named: LRUCache[Origin, Pool] = LRUCache(NAMED_ORIGINS)
-        self._spec_of: Callable[[Origin], PoolSpec]
+        self._spec_of: Callable[[str, Origin], PoolSpec]
         self.planner = Planner(self)
         self.answers = Answers(self)
         self.relaying = Relaying(self)
         self.landing = Landing(self)
+        self.logins: Logins | None = None  # where users log in
+        self.admission = Admission(self)
         self.tunnelling = Tunnelling(self)
         self.plan = self.planner.plan
         self.refuse_unread = self.answers.refuse_unread
@@ -118,7 +122,7 @@ class Pipeline:
         try:
             return self._named[origin]
         except KeyError:
-            pool = self._named[origin] = Pool(self._spec_of(origin))
+            pool = self._named[origin] = Pool(self._spec_of(route.site, origin))
             return pool
 
     # ---- the spine ---------------------------------------------------------------------------------------------------
@@ -154,8 +158,12 @@ class Pipeline:
             elif isinstance(way, Unproven):
                 self._prove(x, plan, way)
             elif isinstance(way, Tunnel):
+                x.user = plan.user
                 self.tunnelling.open(x, way)
+            elif way.kind is errors.LOGIN and plan.checked.credentials is not None:
+                self.admission.prove(x)
             else:
+                x.user = plan.user
                 self.answers.fail(x, way)
         except Exception as problem:  # noqa: BLE001 - the end of the spine: a fault of ours must not cost the others
             self._broken(x, problem)

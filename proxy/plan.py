@@ -49,6 +49,7 @@ class Plan:
     key: bytes = b""  # of the cache; empty where the cache is not asked
     bypass: Reason | None = None  # why the cache is not asked
     upgrade: bytes | None = None  # protocol asked for and permitted
+    user: str = ""  # who has proved to be it
     may_purge: bool = False
     asks_key: bool = False  # it wants to be told the cache's key, and
     tells_key: bool = False  # its client may be
@@ -73,5 +74,5 @@ class Plan:
         return (
             isinstance(self.way, Route | Tunnel | Unproven)
             and self.checked.head.method != b"PURGE"
-            and not (self.asks_key or self.of_client)
+            and not (self.asks_key or self.of_client or (not isinstance(self.way, Unproven) and self.way.reports))
         )

@@ -6,12 +6,13 @@ Pure but for the configuration, so that plans can be kept (cache/memo.py). Nothi
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy import errors
 from proxy.errors import Failure
-from proxy.exchange import Exchange, Route, Unproven
+from proxy.exchange import Exchange, Route, Tunnel, Unproven
 from proxy.http.forwarding import (
     ForwardOptions,
     forward_request,
@@ -38,10 +39,16 @@ if TYPE_CHECKING:
     from proxy.policy.rules import CacheRules
 
 
+log = logging.getLogger("tandem")
+
 SAYING = storing.UNUSUAL | {b"cache-control", b"pragma"}  # a request without these leaves all to the stored response
 
 
 BESIDE_MAX = 64  # different words of trusted hops that keys hold apart; what comes after is not cached
+
+
+def _named(way: Route | Tunnel) -> str:
+    return way.origin.address if way.origin is not None else way.site
 
 
 class Planner:
@@ -62,8 +69,11 @@ class Planner:
             via=self._spine.via, host=host, passing=view.pass_fields, upgrades=view.upgrade, identify=view.identify
         )
 
-    def plan(self, checked: CheckedRequest, client: Client, trusted: frozenset[str]) -> Plan:
-        """Where equal requests of equal clients go; pure but for the configuration."""
+    def plan(self, checked: CheckedRequest, client: Client, trusted: frozenset[str], user: str = "") -> Plan:
+        """Where equal requests of equal clients go; pure but for the configuration, and for who is remembered.
+
+        `user` has just proved to be it.
+        """
         head = checked.head
         view = self._spine.mode.site_of(head.authority, client.listener)
         believed = view is not None and view.name in trusted
@@ -71,8 +81,13 @@ class Planner:
         if not believed:
             passing = view.pass_fields if view is not None else frozenset[bytes]()
             request = readdress(head, without_forgeable(head.fields, passing))
-        way = self._spine.mode.route(request, client)
+        if view is not None and view.challenge and not user:
+            user = self._remembered(checked.credentials)
+        way = self._spine.mode.route(request, client, user, self._spine.wall(self._now()))
         plan = Plan(checked, request, way, view, believed)
+        plan.user = user
+        if isinstance(way, Route | Tunnel) and way.reports:
+            log.info("report: %s would deny %s to %s", ", ".join(way.reports), _named(way), user or client.address)
         if believed:
             told = head.fields.get(b"x-forwarded-proto")
             plan.public_scheme = told.lower() if told in {b"http", b"https"} else None
@@ -101,6 +116,14 @@ class Planner:
         branch = replace(plan, way=route, templates={}, relayed={})
         self._plan_route(branch, route, view, client)
         return branch
+
+    def _remembered(self, credentials: bytes | None) -> str:
+        """Who these have proved to be before; empty: they have to be proved."""
+        logins = self._spine.logins
+        if credentials is None or logins is None:
+            return ""
+        known = logins.recall(credentials, self._now())
+        return known.user if known is not None else ""
 
     @staticmethod
     def _refusal(checked: CheckedRequest, view: SiteView) -> Failure | None:

@@ -16,10 +16,11 @@ import os
 import resource
 import time
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 from config.units import MonoTime, WallTime
-from proxy import bus, link, namelists, region
+from proxy import bus, link, namelists, parcel, region
 from proxy.cache.store import Store
 from proxy.modes.every import Modes, names_of
 from proxy.modes.forward import Forward
@@ -41,6 +42,9 @@ from proxy.upstream.client import Upstreams
 from proxy.upstream.health import Standing, Verdict
 from proxy.upstream.pool import Pool
 from proxy.upstream.resolve import Resolver
+from proxy.users.htpasswd import parse_passwords
+from proxy.users.logins import LIFETIME, Logins
+from proxy.users.prover import ThreadProver
 from proxy.wheel import Drive, Wheel
 
 if TYPE_CHECKING:
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from proxy.server.splicing import SplicedConnection
     from proxy.service import Listener, Settings
     from proxy.upstream.pool import Change
+    from proxy.users.htpasswd import Passwords
 
 log = logging.getLogger("tandem")
 MOST_QUEUED = 1024  # connections that wait in the kernel to be accepted
@@ -76,6 +81,7 @@ class Prepared:
     logs: list[AccessLog]
     opened: list[LogFile]
     lists: Lists
+    passwords: Passwords | None
     servers: dict[int, Serving] = field(default_factory=dict)  # new ones by serial, not yet accepting
 
 
@@ -104,6 +110,8 @@ class Worker:
     _pipeline: Pipeline
     _front: Front
     _purger: Purger
+    _logins: Logins
+    _prover: ThreadProver
 
     def __init__(self, index: int, shared: memoryview) -> None:
         self._index = index
@@ -120,6 +128,7 @@ class Worker:
         self._expected = 0.0
         self._evictions = 0
         self._wall_offset = 0.0
+        self._steady_until = inf
 
     def _start(self, settings: Settings) -> None:
         """What lives as long as the process."""
@@ -145,6 +154,8 @@ class Worker:
         )
         self._purger = Purger(self._store, self._pipeline.flights, self._pipeline.tally)
         self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, outbox, self._wall_offset)
+        self._prover = ThreadProver(loop)
+        self._logins = Logins(self._prover, cast("Callable[[], MonoTime]", loop.time))
         self._expected = loop.time() + EVERY
         self._ticker = loop.call_later(EVERY, self._tick)
 
@@ -165,7 +176,7 @@ class Worker:
 
     def _build(self, settings: Settings, lists: Lists) -> Prepared:
         config = settings.config
-        mode = Modes(config, settings.files)
+        mode = Modes(config, settings.files, {name: names for name, (_, names) in lists.items()})
         doors: dict[Listen, Door] = {}
         tls: dict[Listen, ServerTls] = {}
         names = site_names(config)
@@ -192,8 +203,9 @@ class Worker:
             for origin in spec.origins
             if origin.scheme == "https"
         }
+        passwords = _read_passwords(settings)
         logs, opened = self._open_logs(config, settings.base)
-        return Prepared(settings, mode, doors, tls, contexts, logs, opened, lists)
+        return Prepared(settings, mode, doors, tls, contexts, logs, opened, lists, passwords)
 
     def _open_logs(self, config: Config, base: Path) -> tuple[list[AccessLog], list[LogFile]]:
         """Files that are open already stay open."""
@@ -277,6 +289,10 @@ class Worker:
         self._resolver.configure(config.dns.servers, config.dns.negative_ttl)
         self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
         self._pipeline.configure(prepared.mode, self._pools)
+        if prepared.passwords is not None:
+            self._logins.adopt(prepared.passwords)
+        self._pipeline.logins = self._logins if prepared.passwords is not None else None
+        self._steady_until = self._decisions_hold()
         alone = settings.workers == 1
         self._purger.configure(prepared.mode, self._pipeline.planner.beside)
         self._pipeline.purge = self._purge_everywhere
@@ -326,6 +342,15 @@ class Worker:
             connection.cut()
         await self._end()
 
+    def _decisions_hold(self) -> float:
+        """The loop's time until which what was decided of clients stays so; then plans made before are void."""
+        now = self._loop.time()
+        forward = self._current.mode.forward if self._current is not None else None
+        if forward is None:
+            return inf
+        logins = now + LIFETIME if self._pipeline.logins is not None else inf
+        return min(logins, now + forward.steady_for(self._wall(now)))
+
     async def _accept_queued(self, serving: Serving) -> None:
         """Whoever the kernel has connected for us is served: closing the listener would reset them."""
         for _ in range(MOST_QUEUED):
@@ -345,6 +370,7 @@ class Worker:
         await self._upstreams.close()
         self._front.pump.close()
         self._drive.stop()
+        self._prover.close()
         await self._resolver.close()
         for task in list(self._tasks):
             task.cancel()
@@ -463,6 +489,10 @@ class Worker:
         self._wall_offset = self._front.wall_offset = time.time() - now
         self._observer.flush()
         self._store.settle_garbage()
+        if now >= self._steady_until:
+            doors = self._current.doors.values() if self._current is not None else ()
+            self._front.void_plans({door.index for door in doors if door.mode == "forward"})
+            self._steady_until = self._decisions_hold()
         self._gauges(lag)
 
     def _gauges(self, lag: float) -> None:
@@ -540,6 +570,19 @@ _INVALIDATED = metrics.slot("tandem_invalidated_total")
 _PURGED = metrics.slot("tandem_purged_total")
 _EJECTIONS = metrics.slot("tandem_ejections_total")
 _EVICTED = metrics.slot("tandem_evicted_total")
+
+
+def _read_passwords(settings: Settings) -> Passwords | None:
+    """Those of the users who must log in; None: nobody has to. ValueError with all that is wrong with the file."""
+    forward = settings.config.forward
+    if forward is None or not forward.users:
+        return None
+    passwords = parse_passwords(parcel.unseal(settings.secrets[forward.users]), forward.users)
+    if passwords.faults:
+        raise ValueError("\n".join(passwords.faults))
+    for warning in passwords.warnings:
+        log.warning("%s", warning)
+    return passwords
 
 
 def log_path(file: str, base: Path) -> Path:

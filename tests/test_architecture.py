@@ -46,7 +46,7 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.channel", "proxy.firewall", "proxy.link", "proxy.region", "proxy.runtime", "proxy.sockets"),
     ("proxy.cache", "proxy.modes", "proxy.observe", "proxy.upstream"),
     ("proxy.answers", "proxy.namelists", "proxy.planning"),
-    ("proxy.relaying", "proxy.tunnelling"),
+    ("proxy.admission", "proxy.relaying", "proxy.tunnelling"),
     ("proxy.landing",),
     ("proxy.pipeline",),
     ("proxy.server",),

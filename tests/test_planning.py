@@ -65,7 +65,7 @@ cache = false
 @pytest.fixture(scope="module")
 def planner():
     mode = Reverse(accept(SITES.encode(), "test"), {})
-    made = Planner(SimpleNamespace(mode=mode, via=b"tandem-x", now=lambda: 0.0))
+    made = Planner(SimpleNamespace(mode=mode, via=b"tandem-x", now=lambda: 0.0, wall=float, logins=None))
     made.configure(mode.sites.values())
     return made
 
@@ -184,7 +184,7 @@ def test_what_a_trusted_hop_tells_beside_the_target_is_in_the_key(planner, line,
 
 def test_a_hop_that_passes_on_its_clients_inventions_does_not_fill_the_cache():
     mode = Reverse(accept(SITES.encode(), "test"), {})
-    own = Planner(SimpleNamespace(mode=mode, via=b"tandem-x", now=lambda: 0.0))
+    own = Planner(SimpleNamespace(mode=mode, via=b"tandem-x", now=lambda: 0.0, wall=float, logins=None))
     own.configure(mode.sites.values())
     for number in range(64):
         key_of_hop(own, b"X-Forwarded-Host: h%d" % number)

@@ -119,7 +119,7 @@ def test_a_name_that_does_not_exist_is_502_with_its_own_word(stack):
 def test_a_fixed_answer_is_never_taken_for_a_tunnel(stack, origin, status):
     """And the connection ends with it: what follows may be no HTTP."""
     fixed = FixedAnswer("forward", "deny", ResponseHead(status, b"", Fields()), b"no")
-    stack.call(lambda: setattr(stack.pipeline.mode, "route", lambda request, client: fixed))
+    stack.call(lambda: setattr(stack.pipeline.mode, "route", lambda request, client, *_: fixed))
     with Connection(stack.at) as client:
         client.send(connect_request(origin.name))
         answer = client.read_response("CONNECT")

@@ -1,11 +1,14 @@
 """The answers that are our own: error pages, redirects and fixed answers as heads and bodies.
 
-Nothing of a request is in them (hardening against reflection), and no store may keep an error (RFC 9111 §3, RFC 9209).
+What of a request is in them is escaped (hardening against reflection), and no store may keep an error (RFC 9111 §3,
+RFC 9209).
 """
 
 from __future__ import annotations
 
+from html import escape
 from http import HTTPStatus
+from math import ceil
 from typing import TYPE_CHECKING
 
 from proxy import errors
@@ -30,6 +33,8 @@ SAYS_MORE = {
     errors.STRANGER: "This proxy does not serve your address.",
     errors.PORT_REFUSED: "This proxy does not go to that port.",
     errors.ADDRESS_REFUSED: "This proxy does not go to that address: it is not a public one.",
+    errors.LOGIN: "This proxy asks who you are: log in with the name and password that you have been given.",
+    errors.TOO_MANY_LOGINS: "Too many logins have failed. Wait a little before you try again.",
     errors.LOOP: "This way leads back to this very proxy.",
 }
 
@@ -53,7 +58,7 @@ def error_page(
     body = pages.get(kind.status) if pages else None
     if body is None:
         phrase = reason_phrase(kind.status).decode()
-        says = SAYS_MORE.get(kind, SAYS[kind.source])
+        says = escape(failure.says) or SAYS_MORE.get(kind, SAYS[kind.source])
         body = (
             "<!doctype html>\n"
             f'<html lang="en"><head><meta charset="utf-8"><title>{kind.status} {phrase}</title></head>\n'
@@ -69,4 +74,6 @@ def error_page(
     )
     if kind.status == 405:
         lines += ((b"Allow", ALLOWED),)  # RFC 9110 §15.5.6
+    if failure.wait:
+        lines += ((b"Retry-After", b"%d" % ceil(failure.wait)),)
     return ResponseHead(kind.status, reason_phrase(kind.status), Fields(lines)), body

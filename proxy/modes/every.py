@@ -6,6 +6,7 @@ connections arrive. Pure.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from config.schema import FORWARD, TRANSPARENT
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from config.units import Listen
     from proxy.exchange import Client, Origin, PoolSpec, Way
     from proxy.http.message import RequestHead
+    from proxy.modes.access import Names
     from proxy.modes.reverse import SiteView
     from proxy.policy.rules import CacheRules
 
@@ -28,10 +30,14 @@ if TYPE_CHECKING:
 class Modes:
     """See the module."""
 
-    def __init__(self, config: Config, files: Mapping[str, bytes]) -> None:
-        """`files` has the contents of the files that the configuration names, by their paths as they stand there."""
+    def __init__(
+        self, config: Config, files: Mapping[str, bytes], lists: Mapping[str, Names] = MappingProxyType({})
+    ) -> None:
+        """`files` has the contents of the files that the configuration names, by their paths as they stand there;
+        `lists` each list of names. ValueError for a file that is not as it should be.
+        """
         self.reverse = Reverse(config, files)
-        self.forward = Forward(config, config.forward, files) if config.forward is not None else None
+        self.forward = Forward(config, config.forward, files, lists) if config.forward is not None else None
         self.pools: dict[str, PoolSpec] = dict(self.reverse.pools)
         self.sites: dict[str, SiteView] = dict(self.reverse.sites)
         self.listeners: tuple[Listen, ...] = self.reverse.listeners
@@ -46,9 +52,9 @@ class Modes:
             self.listeners += self.transparent.listeners
             self._by_listener += [self.transparent] * len(self.transparent.listeners)
 
-    def route(self, request: RequestHead, client: Client) -> Way:
+    def route(self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0) -> Way:
         """The mode's answer to the one question it is asked."""
-        return self._by_listener[client.listener].route(request, client)
+        return self._by_listener[client.listener].route(request, client, user, wall)
 
     def site_of(self, authority: bytes, listener: int) -> SiteView | None:
         return self._by_listener[listener].site_of(authority, listener)
@@ -61,20 +67,20 @@ class Modes:
         authority = target.authority_of(key)
         return any(self.reverse.serves(site, authority, listener) for listener in range(len(self.reverse.listeners)))
 
-    def pool_spec(self, origin: Origin) -> PoolSpec:
+    def pool_spec(self, site: str, origin: Origin) -> PoolSpec:
         """The pool of an origin that a request names, or that its client was going to."""
-        for mode in (self.forward, self.transparent):
-            if mode is not None and origin.reach == mode.reach:
-                return mode.pool_spec(origin)
-        raise AssertionError("origins are named in forward and transparent mode")
+        mode = self.forward if site == FORWARD else self.transparent
+        assert mode is not None, "origins are named in forward and transparent mode"
+        return mode.pool_spec(origin)
 
     def mode_of(self, listener: int) -> Reverse | Forward | Transparent:
         return self._by_listener[listener]
 
     def cache_rules(self) -> tuple[CacheRules, ...]:
         """All that differ, for who must know every key that a URL may have."""
-        own = tuple(mode.rules for mode in (self.forward, self.transparent) if mode is not None)
-        return (*self.reverse.cache_rules(), *own)
+        forward = () if self.forward is None else self.forward.cache_rules()
+        transparent = () if self.transparent is None else (self.transparent.rules,)
+        return (*self.reverse.cache_rules(), *forward, *transparent)
 
 
 def names_of(config: Config) -> tuple[str, ...]:

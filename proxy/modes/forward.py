@@ -7,36 +7,58 @@ known, before any of them is connected to.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import blake2b
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, assert_never
+
+from cachetools import LRUCache
 
 from config.schema import FORWARD, Ejection
 from proxy import errors
 from proxy.errors import Failure
 from proxy.exchange import Origin, PoolSpec, Route, Tunnel
 from proxy.http.checks import DEFAULT_PORTS, split_authority
+from proxy.modes.access import (
+    Access,
+    Allow,
+    ByAddress,
+    Deny,
+    Login,
+    Question,
+    Why,
+    access_rules,
+    explain,
+    minute_of_week,
+)
 from proxy.modes.reach import PublicReach
 from proxy.modes.reverse import SiteView, is_in
 from proxy.policy.rules import CacheRules
+from proxy.users.htpasswd import parse_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
     from config.schema import Config
     from config.schema import Forward as Options
     from config.units import Listen, Ports
-    from proxy.exchange import Client, Way
+    from proxy.exchange import Client, Reach, Way
     from proxy.http.message import RequestHead
+    from proxy.modes.access import Names
     from proxy.modes.reach import Address
 
+RULINGS = 1024  # of rules that wait for an address, kept
 _SESSION_ARGUMENTS = frozenset({b"jsessionid", b"phpsessid", b"sid", b"sessionid"})
 
 
 class Forward:
     """The forward proxy, compiled. `listeners` are those that belong to it."""
 
-    def __init__(self, config: Config, options: Options, files: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, config: Config, options: Options, files: Mapping[str, bytes], lists: Mapping[str, Names]
+    ) -> None:
         """`files` has the contents of the files that the configuration names, by their paths as they stand there."""
         self.listeners: tuple[Listen, ...] = tuple(dict.fromkeys(options.listen))
         self.view = _view(options, files)
@@ -45,36 +67,75 @@ class Forward:
             config, self.reach, honour_request=options.honour_request, stale_on_error=float(options.stale_on_error)
         )
         self.options = options
+        self.access = Access(
+            access_rules(config, "forward"),
+            options.clients,
+            groups=_groups(options, files),
+            lists=lists,
+            login=bool(options.users),
+            otherwise=options.otherwise == "allow",
+        )
+        self._timed = self.access.minutes_left(0) is not None
+        self._ruled: LRUCache[ByAddress, tuple[Reach, CacheRules]] = LRUCache(RULINGS)
 
     def site_of(self, authority: bytes, listener: int) -> SiteView:
         """What the rest of the proxy needs to know of this mode: the same for every request."""
         return self.view
 
-    def classify(self, address: str) -> bool:
+    def classify(self, client: Client) -> Hashable:
         """Equal for clients whose equal requests fare alike."""
-        return is_in(address, self.options.clients)
+        return self.access.class_of(client.address)
 
-    def route(self, request: RequestHead, client: Client) -> Way:
+    def cache_rules(self) -> tuple[CacheRules, ...]:
+        """All under which something may be stored now."""
+        return (self.rules, *(rules for _, rules in self._ruled.values()))
+
+    def steady_for(self, wall: float) -> float:
+        """For how many seconds from now on decisions stay as they are."""
+        left = self.access.minutes_left(_minute(wall))
+        return inf if left is None else left * 60 - wall % 60
+
+    def route(self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0) -> Way:
         """Where the request goes, or why it goes nowhere."""
         if not is_in(client.address, self.options.clients):
             return Failure(errors.STRANGER, "the client's address is in none of `clients`")
-        if request.method == b"CONNECT":
-            return self._connect(request.authority)
-        if not request.scheme:
+        if not request.scheme and request.method != b"CONNECT":
             return Failure(errors.NO_SERVER, "asked in origin-form")
         host, port = _host_and_port(request.authority, request.scheme)
-        if not _is_among(port, self.options.ports):
-            return Failure(errors.PORT_REFUSED, f"port {port} is not in `ports`")
-        return Route(FORWARD, "", "", self.rules, origin=self.origin(host, port))
+        minute = _minute(wall) if self._timed else 0
+        asked = Question(client.address, user, host, port, request.method.decode("ascii"), minute)
+        match self.access.decide(asked):
+            case Allow() as verdict:
+                return self._onward(request.method, host, port, self.reach, self.rules, verdict.rule, verdict.reports)
+            case ByAddress() as verdict:
+                reach, rules = self._by_address(verdict)
+                return self._onward(request.method, host, port, reach, rules, "", verdict.reports)
+            case Deny() as verdict:
+                return denial(verdict, host)
+            case Login() as verdict:
+                return Failure(errors.LOGIN, "nobody has logged in", rule=verdict.rule)
+            case unreachable:
+                assert_never(unreachable)
 
-    def _connect(self, authority: bytes) -> Tunnel | Failure:
-        host, port = _host_and_port(authority, b"")
-        if not _is_among(port, self.options.connect_ports):
-            return Failure(errors.PORT_REFUSED, f"port {port} is not in `connect_ports`")
-        return Tunnel(FORWARD, "", self.origin(host, port), self.options.timeouts)
+    def _onward(
+        self, method: bytes, host: str, port: int, reach: Reach, rules: CacheRules, rule: str, reports: tuple[str, ...]
+    ) -> Route | Tunnel | Failure:
+        tunnel = method == b"CONNECT"
+        if not _is_among(port, self.options.connect_ports if tunnel else self.options.ports):
+            return Failure(errors.PORT_REFUSED, f"port {port} is not in `{'connect_ports' if tunnel else 'ports'}`")
+        origin = Origin("http", host, port, reach=reach)
+        if tunnel:
+            return Tunnel(FORWARD, rule, origin, self.options.timeouts, reports)
+        return Route(FORWARD, rule, "", rules, origin=origin, reports=reports)
 
-    def origin(self, host: str, port: int) -> Origin:
-        return Origin("http", host, port, reach=self.reach)
+    def _by_address(self, ruling: ByAddress) -> tuple[Reach, CacheRules]:
+        """Where the address decides, it does so for what is stored too: each ruling has keys of its own."""
+        found = self._ruled.get(ruling)
+        if found is None:
+            reach = RuledReach(self.reach, ruling)
+            space = self.rules.space[:-1] + b"-%b " % _digest(repr(ruling).encode())
+            found = self._ruled[ruling] = (reach, replace(self.rules, space=space))
+        return found
 
     def pool_spec(self, origin: Origin) -> PoolSpec:
         """The pool of an origin that a request names: it is the only one, so nothing puts it aside."""
@@ -88,6 +149,31 @@ class Forward:
             timeouts=self.options.timeouts,
             retry=self.options.retry,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RuledReach:
+    """What may be reached within the wider permission and by what rules say of the address."""
+
+    within: PublicReach
+    ruling: ByAddress
+
+    def refusal(self, address: str, port: int, *, here: bool) -> Failure | None:
+        """See `exchange.Reach`."""
+        failure = self.within.refusal(address, port, here=here)
+        if failure is not None:
+            return failure
+        verdict = self.ruling.judge(address)
+        return denial(verdict, address) if isinstance(verdict, Deny) else None
+
+
+def denial(verdict: Deny, host: str) -> Failure:
+    kind = errors.STRANGER if verdict.why is Why.CLIENT else errors.DENIED
+    return Failure(kind, f"{host} by rule", says=explain(verdict, host), rule=verdict.rule)
+
+
+def _minute(wall: float) -> int:
+    return minute_of_week(datetime.fromtimestamp(wall).timetuple())  # noqa: DTZ006 - rules are for local time
 
 
 def _host_and_port(authority: bytes, scheme: bytes) -> tuple[str, int]:
@@ -127,7 +213,11 @@ def ours_of(config: Config) -> tuple[Address, ...]:
 def _space(reach: PublicReach) -> bytes:
     """What stands before the keys of public origins: what was reached under one permission answers under no other."""
     said = " ".join(one.text for one in reach.allowed)
-    return b"public-%b " % blake2b(said.encode(), digest_size=3).hexdigest().encode()
+    return b"public-%b " % _digest(said.encode())
+
+
+def _digest(said: bytes) -> bytes:
+    return blake2b(said, digest_size=3).hexdigest().encode()
 
 
 def public_rules(config: Config, reach: PublicReach, *, honour_request: bool, stale_on_error: float) -> CacheRules:
@@ -145,6 +235,15 @@ def public_rules(config: Config, reach: PublicReach, *, honour_request: bool, st
     )
 
 
+def _groups(options: Options, files: Mapping[str, bytes]) -> dict[str, frozenset[str]]:
+    if not options.groups:
+        return {}
+    groups, faults = parse_groups(files[options.groups], options.groups)
+    if faults:
+        raise ValueError("\n".join(faults))
+    return groups
+
+
 def _view(options: Options, files: Mapping[str, bytes]) -> SiteView:
     return SiteView(
         name=FORWARD,
@@ -159,4 +258,5 @@ def _view(options: Options, files: Mapping[str, bytes]) -> SiteView:
         encode_target=False,
         allow_trace=False,
         identify=options.identify,
+        challenge=b'Basic realm="%b", charset="UTF-8"' % options.realm.encode() if options.users else b"",
     )

@@ -62,6 +62,7 @@ class SiteView:
     allow_trace: bool
     explain_from: tuple[Network, ...] = ()
     identify: bool = True  # origins are told who the client is
+    challenge: bytes = b""  # Proxy-Authenticate, where users log in
 
 
 class Reverse:
@@ -83,8 +84,12 @@ class Reverse:
             for listen in site.listen:
                 self._doors[self.listeners.index(listen)].add(site.hosts, compiled)
 
-    def route(self, request: RequestHead, client: Client) -> Route | FixedAnswer | Failure:
-        """Where the request goes. A name that no site of its listener has is 421 (RFC 9110 §15.5.20)."""
+    def route(
+        self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0
+    ) -> Route | FixedAnswer | Failure:
+        """Where the request goes, whoever asks and whenever. A name that no site of its listener has is 421 (RFC 9110
+        §15.5.20).
+        """
         authority = request.authority
         door = self._doors[client.listener]
         site = door.known.get(authority) or door.find(authority)

@@ -50,7 +50,7 @@ class Transparent:
         """Equal for clients whose equal requests fare alike."""
         return is_in(client.address, self.options.clients), client.destination
 
-    def route(self, request: RequestHead, client: Client) -> Way:
+    def route(self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0) -> Way:
         """Where the client was going, with what the name that it gives is worth."""
         if client.destination is None:
             return Failure(errors.STRANGER, "came to this port by name, not on its way to another")

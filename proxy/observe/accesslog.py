@@ -105,10 +105,10 @@ class Entry(NamedTuple):
     sent: int
     received: int
     upstream: str
+    user: str  # who has proved, or claimed, to be it
     remote: str  # the client as told by trusted hops, "" where it is the connection's own address
     failure: errors.Kind | None
     detail: str
-    user: str  # who has logged in, ""
 
 
 def entry(x: Exchange, mask: Callable[[bytes], bytes]) -> Entry:
@@ -135,10 +135,10 @@ def entry(x: Exchange, mask: Callable[[bytes], bytes]) -> Entry:
         x.sent,
         x.received,
         x.upstream,
+        x.user or (x.plan.user if x.plan is not None else ""),
         "" if x.remote in {"", x.client.address} else x.remote,
         None if failure is None else failure.kind,
         "" if failure is None else failure.detail,
-        x.user,
     )
 
 
@@ -377,13 +377,13 @@ def _bind_json(e: Entry) -> str:
     values: dict[str, object] = {
         "site": _text(e.site) or None,
         "rule": _text(e.rule) or None,
-        "user": _text(e.user) or None,
         "method": None if _is_unread(e) else escape(e.method),
         "url": None if _is_unread(e) else _url(e),
         "version": f"{e.version[0]}.{e.version[1]}",
         "status": e.status,
         "bytes": e.sent,
         "request_bytes": e.received,
+        "user": _text(e.user) or None,
         "outcome": e.outcome.value,
         "reason": e.reason.token if e.reason else None,
         "upstream": _text(e.upstream) or None,

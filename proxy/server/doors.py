@@ -31,7 +31,7 @@ def forward_door(listen: Listen, index: int, forward: Forward, limits: Limits) -
         replace(limits, per_client=forward.options.per_client),
         {forward.view.name: forward.view},
         b"localhost:%d" % listen.port,
-        lambda client: forward.classify(client.address),
+        forward.classify,
     )
 
 

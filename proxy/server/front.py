@@ -26,7 +26,7 @@ from proxy.server.hoard import FREE, Hoard
 from proxy.server.tunnel import Pump
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from config.schema import Limits
     from config.units import Listen
@@ -221,6 +221,14 @@ class Front:
             size = self._memo_bytes if client.destination is None else MEMO_OF_DESTINATION
             kind = self._kinds[(door.index, *found)] = (found[0], Memo(size))
         return kind
+
+    def void_plans(self, doors: Collection[int]) -> None:
+        """What was decided for clients of these doors may be decided differently from now on."""
+        for at in [at for at in self._kinds if at[0] in doors]:
+            del self._kinds[at]
+        for connection in self.connections:
+            if connection.door.index in doors:
+                connection.move(connection.door)
 
     def forget(self, stored: StoredResponse) -> None:
         """The store has let go of it: no memo answers with it any more."""

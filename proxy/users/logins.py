@@ -93,6 +93,19 @@ class Logins:
         """From now on this file counts. Logins whose hash it still has stay."""
         self._passwords = passwords
 
+    def recall(self, credentials: bytes, now: MonoTime) -> Known | None:
+        """Who it is, if that has been proved before. Nothing is counted, and nothing begun."""
+        return self._recall(self._key_of(credentials), now)
+
+    def _key_of(self, credentials: bytes) -> bytes:
+        return blake2b(credentials, key=self._key, digest_size=16).digest()
+
+    def _recall(self, key: bytes, now: MonoTime) -> Known | None:
+        known = self._known.get(key)
+        if known is None or now >= known[2] or self._passwords is None:
+            return None
+        return Known(known[0], known[2]) if self._passwords.hashes.get(known[0]) == known[1] else None
+
     def ask(
         self, credentials: bytes | None, address: str, now: MonoTime, then: Callable[[Answer], None]
     ) -> Answer | None:
@@ -103,10 +116,10 @@ class Logins:
         assert self._passwords is not None, "a file is adopted first"
         if credentials is None:
             return Refused(Why.NONE)
-        key = blake2b(credentials, key=self._key, digest_size=16).digest()
-        known = self._known.get(key)
-        if known is not None and now < known[2] and self._passwords.hashes.get(known[0]) == known[1]:
-            return Known(known[0], known[2])
+        key = self._key_of(credentials)
+        known = self._recall(key, now)
+        if known is not None:
+            return known
         said = parse_basic(credentials)
         if said is None:
             return Refused(Why.MALFORMED)

@@ -38,6 +38,9 @@ from proxy.server.front import MEMO_SHARE, Door, Front
 from proxy.upstream.client import Upstreams
 from proxy.upstream.pool import Pool
 from proxy.upstream.resolve import Resolver
+from proxy.users.htpasswd import parse_passwords
+from proxy.users.logins import Logins
+from proxy.users.prover import ThreadProver
 from proxy.wheel import Drive, Wheel
 from tests.kit.raw import TIMEOUT, wait_until
 
@@ -124,6 +127,9 @@ class Stack:
         text = PORT.sub(lambda found: str(ports[found[1]]), text)
         self.ports = list(ports.values())
         self.config: Config = parse(text.encode(), "test.toml", Path("/")).config
+        forward = self.config.forward
+        users = forward.users if forward is not None else ""
+        self._users = parse_passwords(Path(users).read_bytes(), users) if users else None
         self.clock = clock
         self.log = MemoryLog()
         self.complaints: list[str] = []  # of the loop: exceptions nobody caught
@@ -252,6 +258,7 @@ class Stack:
             via=b"tandem-test",
             spawn=self._spawn,
         )
+        self.logins = Logins(ThreadProver(loop), lambda: MonoTime(now()))
         self.front = Front(loop, self.pipeline, self.store, self.observer, self.wheel, outbox, offset)
         self.front.now = self.front.pump.now = now
         mode = Modes(config, {})
@@ -260,6 +267,9 @@ class Stack:
         self.purger.configure(mode, self.pipeline.planner.beside)
         self.pipeline.purge = self._purge
         self.pipeline.configure(mode, {name: Pool(spec, None) for name, spec in mode.pools.items()})
+        if self._users is not None:
+            self.logins.adopt(self._users)
+            self.pipeline.logins = self.logins
         self.front.configure(
             config.limits,
             memo=self._memo and config.cache.memory > 0,

@@ -22,10 +22,13 @@ class Ledger:
 
     def _listen(self) -> None:
         pipeline, observer = self.stack.pipeline, self.stack.observer
+        known: set[int] = set()
         begin, finished = pipeline.begin, observer.finished
 
         def begins(x: Exchange) -> None:
-            self.begun.append(x)
+            if id(x) not in known:  # one that waited for a login begins again
+                known.add(id(x))
+                self.begun.append(x)
             begin(x)
 
         def ends(x: Exchange, now: float) -> None:
@@ -48,7 +51,9 @@ class Ledger:
             "flights": len(stack.pipeline.flights),
             "connections in use": opened - idle,
             "requests at pools": sum(
-                peer.active for pool in stack.pipeline.pools.values() for peer in pool.status(now)
+                peer.active
+                for pool in (*stack.pipeline.pools.values(), *stack.pipeline._named.values())
+                for peer in pool.status(now)
             ),
         }
         return [f"{number} {what}" for what, number in found.items() if number]

@@ -35,7 +35,7 @@ def test_a_listener_belongs_to_one_mode():
     assert here.origin is None
     assert isinstance(there, Route)
     assert there.origin is not None
-    assert modes.pool_spec(there.origin).site == "forward"
+    assert modes.pool_spec(there.site, there.origin).site == "forward"
     assert route(modes, 0, b"other.test").kind is errors.MISDIRECTED
     assert modes.site_of(b"shop.test", 0).name == "shop"
     assert modes.site_of(b"shop.test", 1).name == "forward"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from ipaddress import ip_address
+from math import inf
 
 import pytest
 
@@ -25,8 +27,12 @@ def head(authority="example.org", *, method="GET", scheme="http", path="/"):
     return RequestHead(method.encode(), scheme.encode(), authority.encode(), path.encode(), None, (1, 1), Fields())
 
 
+def client(address):
+    return Client(address, 40000, ("192.168.8.4", 3128), b"http")
+
+
 def ask(mode, authority="example.org", *, address="192.168.8.7", **more):
-    return mode.route(head(authority, **more), Client(address, 40000, ("192.168.8.4", 3128), b"http"))
+    return mode.route(head(authority, **more), client(address))
 
 
 @pytest.mark.parametrize(
@@ -52,8 +58,8 @@ def test_nobody_is_served_who_is_not_listed(address):
     mode = build()
     assert ask(mode, address=address).kind is errors.STRANGER
     assert ask(mode, "example.org:443", address=address, method="CONNECT").kind is errors.STRANGER
-    assert not mode.classify(address)
-    assert mode.classify("192.168.8.7")
+    assert mode.classify(client(address)) == mode.classify(client("203.0.113.99"))
+    assert mode.classify(client(address)) != mode.classify(client("192.168.8.7"))
 
 
 def test_without_clients_nobody_is_served():
@@ -77,6 +83,44 @@ def test_connect_goes_to_443_alone_unless_more_is_allowed(port, allowed):
 
 def test_what_is_asked_in_origin_form_is_asked_of_the_proxy_itself():
     assert ask(build(), scheme="").kind is errors.NO_SERVER
+
+
+RULES = """
+[[rule]]
+name = "lunch"
+match = { mode = "forward", domain = "games.example", time = "mon-fri 08:00-15:30" }
+action = "deny"
+
+[[rule]]
+name = "lab"
+match = { mode = "forward", destination = "9.9.9.0/24", port = 80 }
+action = "deny"
+"""
+
+
+def test_a_rule_decides_by_the_time_that_it_is_given():
+    mode = build(RULES)
+    monday = datetime(2026, 11, 23, 12, 0).timestamp()  # noqa: DTZ001 - rules are for local time
+    request, asker = head("a.games.example"), client("192.168.8.7")
+    denied = mode.route(request, asker, wall=monday)
+    assert (denied.kind, denied.rule) == (errors.DENIED, "lunch")
+    assert "lunch" in denied.says
+    assert isinstance(mode.route(request, asker, wall=monday + 6 * 3600), Route)
+    assert 0 < mode.steady_for(monday + 1) <= 15 * 60
+    assert build().steady_for(monday) == inf
+
+
+def test_a_rule_about_addresses_decides_where_one_is_connected_to_and_has_keys_of_its_own():
+    mode = build(RULES)
+    way = ask(mode)
+    refusals = [way.origin.reach.refusal(at, 80, here=False) for at in ("8.8.8.8", "9.9.9.9", "10.0.0.1")]
+    assert [None if one is None else one.kind for one in refusals] == [None, errors.DENIED, errors.ADDRESS_REFUSED]
+    assert way.rules.space != mode.rules.space
+    assert mode.cache_rules() == (mode.rules, way.rules)  # whoever purges a URL looks there too
+    assert way.rules.space.startswith(b"public-")
+    assert ask(mode, "other.example").rules is way.rules
+    assert ask(mode, "example.org:8080").rules is mode.rules
+    assert ask(mode, "9.9.9.9").kind is errors.DENIED
 
 
 def test_an_origin_named_by_a_request_is_never_put_aside_and_not_checked():

@@ -101,7 +101,7 @@ def test_a_client_is_imitated_only_where_its_packets_come_back_through_here():
 
 def test_the_pool_of_an_origin_is_that_origin_alone():
     modes = Modes(accept((GATEWAY + '[forward]\nlisten = ":3128"\n').encode(), "test"), {})
-    spec = modes.pool_spec(modes.transparent.origin(client()))
+    spec = modes.pool_spec("transparent", modes.transparent.origin(client()))
     assert (spec.site, spec.origins) == ("transparent", (modes.transparent.origin(client()),))
-    assert modes.forward.origin("100.200.0.20", 80) != modes.transparent.origin(client())
+    assert modes.forward.reach != modes.transparent.reach
     assert modes.forward.rules.space == modes.transparent.rules.space  # what is stored is the same
