@@ -69,7 +69,7 @@ class ToAnywhere:
     def site_of(self, authority: bytes, listener: int) -> None:
         """No request belongs to a site."""
 
-    def route(self, request: RequestHead, client: Client) -> Tunnel:
+    def route(self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0) -> Tunnel:
         host, _, port = request.authority.decode().rpartition(":")
         return Tunnel("forward", "some", Origin("https", host.strip("[]"), int(port)))
 
