@@ -24,6 +24,7 @@ _STEP: Final = 10
 _FINEST: Final = 0.01  # seconds: the interval travels in centiseconds, RFC 9568 §5.2.7
 _LONGEST: Final = 40.95
 _LONGEST_DELAY: Final = 1000.0
+_LONGEST_PASSWORD: Final = 8  # bytes, RFC 2338 §5.3.6.1
 
 
 class Findings(Protocol):
@@ -167,6 +168,12 @@ def _check_times(found: Findings, ha: Ha) -> None:
         found.fault(("ha", "interval"), f"`{ha.interval.text}` cannot be advertised", "10ms to 40s, in steps of 10ms")
     elif ha.version == 2 and not float(ha.interval).is_integer():
         found.fault(("ha", "interval"), "version 2 has whole seconds only", 'such as `"1s"`; version 3 has 10ms')
+    if ha.password and ha.version != 2:
+        found.fault(
+            ("ha", "password"), "only version 2 has a password", "the peer link proves `secret` in every version"
+        )
+    elif len(ha.password.encode()) > _LONGEST_PASSWORD:
+        found.fault(("ha", "password"), f"at most {_LONGEST_PASSWORD} bytes")
     if ha.preempt_delay > _LONGEST_DELAY:
         found.fault(("ha", "preempt_delay"), "at most 1000s")
     if ha.preempt_delay and not ha.preempt:

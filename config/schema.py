@@ -586,6 +586,9 @@ class Ha(Table, frozen=True, kw_only=True):
         0.0
     )
     version: Annotated[Literal[3, 2], about("VRRP version.")] = 3
+    password: Annotated[
+        str, about("Password of version 2, for old routers that want one; anybody can read it, it protects nothing.")
+    ] = ""
     unicast: Annotated[bool, about("Send to the other nodes' addresses instead of the multicast group.")] = False
     min_ttl: Annotated[int, about("Least TTL of a unicast advertisement, for nodes behind a router.", ge=1, le=255)] = (
         255

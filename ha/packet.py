@@ -32,7 +32,7 @@ MAX_CENTISECONDS: Final = 4095  # 12 bits, RFC 9568 §5.2.7
 _ADVERTISEMENT: Final = 1  # the only type there is
 _HEAD: Final = 8
 _AUTH: Final = 8  # bytes of authentication data in version 2, there even when unused (RFC 3768 §5.3.10)
-_NO_AUTH, _PASSWORD = 0, 1
+NO_AUTH, PASSWORD = 0, 1
 _IPV4_HEAD: Final = 20
 _FRAGMENT: Final = 0x3FFF  # more-fragments flag and offset
 
@@ -62,7 +62,7 @@ class Advertisement:
     priority: int
     interval: float  # seconds; a multiple of 10 ms, in version 2 whole
     addresses: tuple[Address, ...]
-    auth_type: int = _NO_AUTH  # version 2 only
+    auth_type: int = NO_AUTH  # version 2 only
     password: bytes = b""  # of authentication type 1, which protects nothing
 
 
@@ -226,8 +226,8 @@ def _is_whole(payload: bytes, family: Family) -> bool:
 
 def _is_authentic(advert: Advertisement, password: bytes | None) -> bool:
     if password is None:
-        return advert.auth_type == _NO_AUTH
-    return advert.auth_type == _PASSWORD and advert.password == password[:_AUTH]
+        return advert.auth_type == NO_AUTH
+    return advert.auth_type == PASSWORD and advert.password == password[:_AUTH]
 
 
 def _verify(datagram: Datagram) -> tuple[Reason | None, Form | None]:
@@ -264,7 +264,7 @@ def _read(payload: bytes, family: Family) -> Advertisement:
         centiseconds = int.from_bytes(payload[4:6], "big") & MAX_CENTISECONDS
         return Advertisement(3, vrid, priority, centiseconds / 100, addresses)
     auth_type, interval = payload[4], payload[5]
-    password = payload[end:].rstrip(b"\0") if auth_type == _PASSWORD else b""
+    password = payload[end:].rstrip(b"\0") if auth_type == PASSWORD else b""
     return Advertisement(2, vrid, priority, float(interval), addresses, auth_type, password)
 
 

@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_interface
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from config import load
@@ -35,7 +36,6 @@ from ha.verdict import Judge
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
-    from pathlib import Path
 
     from config.schema import Config
     from ha.engine import Key
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _SILENT: Final = 10  # intervals without a frame, and at least a second: then the link is made anew
 _ADDRESS_LIMIT: Final = 3.0  # seconds in which an interface may get its link-local address: DAD takes 1.7 s
+_ROUTES: Final = Path("/proc/thread-self/net/route")
 _STOP_LIMIT: Final = 0.6  # seconds for all machines to say that they have stopped
 _COLLECT: Final = 1.0  # seconds between collections of what is young; less than a millisecond each
 
@@ -260,7 +261,7 @@ class Runtime:
         name = planned.config.interface
         parent = self._engine.netlink(name)
         addresses = parent
-        values = dict(sysctls.FOR_ADDRESSES)
+        values = sysctls.wanted(name, _routes())
         if config.ha.virtual_mac and parent.interface is not None:
             virtual = netlink.virtual_name(planned.config.vrid, planned.config.family, parent.interface.index)
             self._state.links = [*self._state.links, virtual]
@@ -309,8 +310,7 @@ class Runtime:
         self._state.addresses += [str(vip) for planned in wanted.values() for vip in planned.config.addresses]
         self._save()
         for key in [key for key in self._engine.stations if key not in wanted]:
-            self._engine.handle(key, e.Shutdown())
-            self._engine.remove_station(key)
+            await self._remove_station(key)
         for key, planned in wanted.items():
             station = self._engine.stations.get(key)
             if station is None:
@@ -335,6 +335,13 @@ class Runtime:
                 self._engine.handle(key, e.Startup())
         self._judge_all()
         self._tell_standings()
+
+    async def _remove_station(self, key: Key) -> None:
+        """It lets go as at a stop: priority 0 three times, and the other node has had its chance to answer."""
+        self._engine.handle(key, e.Shutdown())
+        await self._mover.wait_until(lambda: key in self._stopped, _STOP_LIMIT)
+        self._stopped.discard(key)
+        self._engine.remove_station(key)
 
     async def _close(self) -> None:
         """All addresses are off, the other nodes know it, and the machine is as it was."""
@@ -592,7 +599,25 @@ def _shape(config: Config) -> tuple[object, ...]:
     """What sockets and built packets depend on: vips and intervals too, for they are in every packet."""
     ha = config.ha
     assert ha is not None
-    return (ha.nodes, ha.vip, ha.router, ha.interval, ha.version, ha.unicast, ha.min_ttl, ha.others, ha.virtual_mac)
+    return (
+        ha.nodes,
+        ha.vip,
+        ha.router,
+        ha.interval,
+        ha.version,
+        ha.password,
+        ha.unicast,
+        ha.min_ttl,
+        ha.others,
+        ha.virtual_mac,
+    )
+
+
+def _routes() -> str:
+    try:
+        return _ROUTES.read_text()
+    except OSError:
+        return ""
 
 
 def _read_all(fd: int) -> bytes:

@@ -132,7 +132,13 @@ class Station:
         own = frozenset({one.ip for one in interface.addresses} | {config.source})
         addresses = tuple(vip.ip for vip in config.addresses)
         expected = Expected(
-            config.version, config.interval, addresses, dict(self._nodes), self._ha.unicast, self._ha.min_ttl
+            config.version,
+            config.interval,
+            addresses,
+            dict(self._nodes),
+            self._ha.unicast,
+            self._ha.min_ttl,
+            self._ha.password.encode() or None,
         )
         return Listener(config.family, own, {config.vrid: expected})
 
@@ -282,7 +288,9 @@ class Station:
     def _content(self) -> Advertisement:
         config = self.router.config
         addresses = tuple(vip.ip for vip in config.addresses)
-        return Advertisement(config.version, config.vrid, config.priority, config.interval, addresses)
+        password = self._ha.password.encode()
+        kind = packet.PASSWORD if password else packet.NO_AUTH
+        return Advertisement(config.version, config.vrid, config.priority, config.interval, addresses, kind, password)
 
     def _announce(self, command: SendGarp, address: Address) -> CommandFailed | None:
         if self._wire is None:

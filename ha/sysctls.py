@@ -21,8 +21,10 @@ _FOLDER: Final = Path("/proc/sys/net/ipv4/conf")
 # arp_ignore 1: the address is answered for by the interface that has it, and by no other of this machine.
 # arp_announce 2: what the node itself asks by ARP never names the virtual address as its sender.
 FOR_ADDRESSES: Final = {"arp_ignore": "1", "arp_announce": "2"}
-# rp_filter 2: answers leave through the parent; the larger of this and `all` counts, so 0 would not do.
-FOR_MACVLAN: Final = {**FOR_ADDRESSES, "rp_filter": "2"}
+# rp_filter 2: answers leave elsewhere than questions came; the larger of this and `all` counts, so 0 would not do.
+_LOOSE: Final = {"rp_filter": "2"}
+FOR_MACVLAN: Final = {**FOR_ADDRESSES, **_LOOSE}  # answers leave through the parent
+_DEFAULT: Final = ("00000000", "00000000")  # destination and mask
 
 
 def apply(interface: str, values: Mapping[str, str], state: State) -> list[str]:
@@ -40,6 +42,26 @@ def apply(interface: str, values: Mapping[str, str], state: State) -> list[str]:
         except OSError as exc:
             faults.append(f"cannot set {name} of {interface} to {value}: {exc.strerror}")
     return faults
+
+
+def wanted(interface: str, routes: str) -> dict[str, str]:
+    """The settings of an interface of addresses. `routes`: /proc/net/route.
+
+    A strict rp_filter drops clients whose answers leave by the default route of another interface.
+    """
+    rows = [line.split() for line in routes.splitlines()[1:]]
+    gates = {row[0] for row in rows if len(row) > 7 and (row[1], row[7]) == _DEFAULT}
+    strict = {_read(name) for name in ("all", interface)}
+    if gates and interface not in gates and max(strict) == "1":
+        return {**FOR_ADDRESSES, **_LOOSE}
+    return dict(FOR_ADDRESSES)
+
+
+def _read(interface: str) -> str:
+    try:
+        return (_FOLDER / interface / "rp_filter").read_text().strip()
+    except OSError:
+        return "0"
 
 
 def restore(state: State) -> None:

@@ -75,6 +75,8 @@ def test_priorities_that_are_written_count():
         ("[ha]", '[ha]\ninterval = "41s"', "cannot be advertised"),
         ("[ha]", "[ha]\nversion = 2", "version 2 has whole seconds only"),
         ("[ha]", '[ha]\nversion = 2\ninterval = "1s"', "version 2 knows IPv4 only"),
+        ("[ha]", '[ha]\npassword = "s3cret"', "only version 2 has a password"),
+        ("[ha]", '[ha]\nversion = 2\ninterval = "1s"\npassword = "123456789"', "at most 8 bytes"),
         ("[ha]", '[ha]\npreempt_delay = "1001s"', "at most 1000s"),
         ("[ha]", '[ha]\nnotify = "notify.sh"', "by its whole path"),
         ("[ha]", '[ha]\ntrack = { name = "x" }', "one of interface, file or script"),

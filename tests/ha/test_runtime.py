@@ -247,6 +247,22 @@ def test_a_reload_moves_nothing_that_stays_and_takes_over_what_changes(alone):
     alone(scenario)
 
 
+def test_s10_a_router_that_leaves_by_reload_says_so_three_times(alone, lab):
+    capture = lab.capture("a")
+
+    async def scenario(boss):
+        await boss.start(text('"192.168.8.100/24"'))
+        boss.well()
+        await boss.until("active")
+        await boss.serve(text('"192.168.8.100/24"', "vrid = 52"))
+
+    alone(scenario)
+    payloads = [
+        frame.data[34:] for frame in capture.read() if frame.data[12:14] == b"\x08\x00" and frame.data[23] == 112
+    ]
+    assert sum(payload[1] == 51 and payload[2] == 0 for payload in payloads) == 3
+
+
 def test_questions_that_make_no_sense_are_answered(alone):
     async def scenario(boss):
         await boss.start()

@@ -73,3 +73,34 @@ def test_an_interface_that_is_gone_is_no_error(folder, state):
     state.sysctls = {"eth9/arp_ignore": ["0", "1"]}
     sysctls.restore(state)
     assert state.sysctls == {}
+
+
+ROUTES = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+DEFAULT = "{}\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+NEAR = "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+
+
+@pytest.mark.parametrize(
+    ("routes", "strict", "loose"),
+    [
+        (ROUTES + NEAR + DEFAULT.format("eth1"), "eth0", True),
+        (ROUTES + NEAR + DEFAULT.format("eth1"), "all", True),
+        (ROUTES + NEAR + DEFAULT.format("eth1"), None, False),
+        (ROUTES + NEAR + DEFAULT.format("eth0"), "eth0", False),
+        (ROUTES + DEFAULT.format("eth1") + DEFAULT.format("eth0"), "eth0", False),
+        (ROUTES + NEAR, "eth0", False),
+        ("", "eth0", False),
+    ],
+)
+def test_ar2_rp_filter_is_made_loose_where_it_is_strict_and_answers_leave_elsewhere(folder, routes, strict, loose):
+    if strict:
+        (folder / strict / "rp_filter").write_text("1\n")
+    assert sysctls.wanted("eth0", routes) == {**sysctls.FOR_ADDRESSES, **({"rp_filter": "2"} if loose else {})}
+
+
+def test_ar2_a_loose_rp_filter_is_put_back(folder, state):
+    (folder / "eth0" / "rp_filter").write_text("1\n")
+    sysctls.apply("eth0", sysctls.wanted("eth0", ROUTES + DEFAULT.format("eth1")), state)
+    assert (folder / "eth0" / "rp_filter").read_text() == "2"
+    sysctls.restore(state)
+    assert (folder / "eth0" / "rp_filter").read_text() == "1"

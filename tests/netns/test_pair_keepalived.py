@@ -26,7 +26,10 @@ def config(**options):
 
 CASES = {
     "version 3": ({"ha": 'checksum = "pseudo"'}, {"interval": 0.1}),
-    "version 2": ({"interval": "1s", "ha": "version = 2"}, {"interval": 1, "version": 2}),
+    "version 2": (
+        {"interval": "1s", "ha": 'version = 2\npassword = "s3cret"'},
+        {"interval": 1, "version": 2, "password": "s3cret"},
+    ),
     "unicast": (
         {"ha": 'checksum = "pseudo"\nunicast = true'},
         {"interval": 0.1, "unicast": (address_of("b"), address_of("a"))},
