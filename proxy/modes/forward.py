@@ -19,7 +19,7 @@ from cachetools import LRUCache
 from config.schema import FORWARD, Ejection
 from proxy import errors
 from proxy.errors import Failure
-from proxy.exchange import Origin, PoolSpec, Route, Tunnel
+from proxy.exchange import FixedAnswer, Origin, PoolSpec, Route, Tunnel
 from proxy.http.checks import DEFAULT_PORTS, split_authority
 from proxy.modes.access import (
     Access,
@@ -33,6 +33,7 @@ from proxy.modes.access import (
     explain,
     minute_of_week,
 )
+from proxy.modes.pac import Pac, virtual_addresses
 from proxy.modes.reach import PublicReach
 from proxy.modes.reverse import SiteView, is_in
 from proxy.policy.rules import CacheRules
@@ -75,6 +76,7 @@ class Forward:
             login=bool(options.users),
             otherwise=options.otherwise == "allow",
         )
+        self._pac = Pac(FORWARD, (), vips=virtual_addresses(config))
         self._timed = self.access.minutes_left(0) is not None
         self._ruled: LRUCache[ByAddress, tuple[Reach, CacheRules]] = LRUCache(RULINGS)
 
@@ -100,7 +102,7 @@ class Forward:
         if not is_in(client.address, self.options.clients):
             return Failure(errors.STRANGER, "the client's address is in none of `clients`")
         if not request.scheme and request.method != b"CONNECT":
-            return Failure(errors.NO_SERVER, "asked in origin-form")
+            return self._own(request, client)
         host, port = _host_and_port(request.authority, request.scheme)
         minute = _minute(wall) if self._timed else 0
         asked = Question(client.address, user, host, port, request.method.decode("ascii"), minute)
@@ -116,6 +118,11 @@ class Forward:
                 return Failure(errors.LOGIN, "nobody has logged in", rule=verdict.rule)
             case unreachable:
                 assert_never(unreachable)
+
+    def _own(self, request: RequestHead, client: Client) -> FixedAnswer | Failure:
+        """What is asked of the proxy itself. A browser fetches it before it can log in."""
+        made = self._pac.answer(request.path, client.local) if request.method in {b"GET", b"HEAD"} else None
+        return made or Failure(errors.NO_SERVER, "asked in origin-form")
 
     def _onward(
         self, method: bytes, host: str, port: int, reach: Reach, rules: CacheRules, rule: str, reports: tuple[str, ...]

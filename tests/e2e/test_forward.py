@@ -97,6 +97,18 @@ def test_what_a_proxy_is_not_asked_is_answered_with_what_it_is(origin):
         assert not origin.links
 
 
+@pytest.mark.parametrize("path", ["/proxy.pac", "/wpad.dat", "/proxy.pac?x"])
+def test_the_proxy_itself_tells_browsers_how_to_use_it(path):
+    with proxy() as stack:
+        answer = raw.get(stack.at, path, host="wpad")
+        assert answer.status == 200
+        assert answer.get("content-type") == "application/x-ns-proxy-autoconfig"
+        assert f"PROXY 127.0.0.1:{stack.ports[0]}".encode() in answer.body
+        assert raw.get(stack.at, path, method="HEAD").get("content-length") == str(len(answer.body))
+        assert raw.ask(stack.at, raw.request("POST", path, body=b"x")).status == 400
+        assert raw.ask(stack.at, raw.request("GET", path), source="127.0.0.2").status == 403
+
+
 def test_an_origin_that_does_not_answer_is_an_error_of_the_proxy(origin):
     with proxy(allow(origin)) as stack:
         origin.refuse()
@@ -254,6 +266,8 @@ def test_no_spelling_of_a_private_destination_reaches_it(origin):
             assert answer.status == status, host
             if status == 403:
                 assert answer.get("proxy-status") == "tandem; error=destination_ip_prohibited", host
+            data = raw.request("CONNECT", f"{host}:{origin.port}", host="ignored.example")
+            assert raw.ask(stack.at, data, "CONNECT").status == status, host
         assert not origin.links
         assert not sixth.links
 
