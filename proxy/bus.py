@@ -159,6 +159,19 @@ class HealthVerdicts(Message, frozen=True):
     verdicts: tuple[Verdict, ...]
 
 
+class Explain(Message, frozen=True):
+    """What would happen to a request, and why; nothing is fetched, counted or changed."""
+
+    url: str
+    method: str = "GET"
+    fields: tuple[tuple[str, str], ...] = ()
+    client: str = "127.0.0.1"  # the address it would come from
+
+
+class Explained(Message, frozen=True):
+    data: dict[str, object]
+
+
 class Done(Message, frozen=True):
     """Heard and applied; there is nothing more to say."""
 
@@ -169,8 +182,8 @@ class Failed(Message, frozen=True):
     reason: str
 
 
-Question = Ping | Purge | Status | HealthVerdicts
-Answer = Pong | Purged | StatusAnswer | Done | Failed
+Question = Ping | Purge | Status | HealthVerdicts | Explain
+Answer = Pong | Purged | StatusAnswer | Explained | Done | Failed
 
 
 class Envelope(Struct, frozen=True, array_like=True):

@@ -77,10 +77,11 @@ def build_parser(*, complete: bool = True) -> argparse.ArgumentParser:
     _add_file_commands(commands)
     _add_others(commands)
     if complete:
-        from proxy import accounts, pairing  # noqa: PLC0415 - see the module's docstring
+        from proxy import accounts, inquiry, pairing  # noqa: PLC0415 - see the module's docstring
         from proxy import commands as asking  # noqa: PLC0415
 
         asking.add_arguments(commands)
+        inquiry.add_arguments(commands)
         pairing.add_arguments(commands)
         accounts.add_arguments(commands)
     return parser

@@ -58,9 +58,9 @@ class CommandError(Exception):
 
 def add_arguments(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `status` and `purge`; each sets `run` to the function that takes the arguments and gives the exit status."""
-    show = subparsers.add_parser("status", help="show processes, sites, origins and cache of a running instance")
-    _common(show)
-    show.set_defaults(run=status)
+    tell = subparsers.add_parser("status", help="show processes, sites, origins and cache of a running instance")
+    add_common(tell)
+    tell.set_defaults(run=status)
 
     clear = subparsers.add_parser(
         "purge",
@@ -79,11 +79,11 @@ def add_arguments(subparsers: argparse._SubParsersAction[argparse.ArgumentParser
     clear.add_argument("--site", metavar="NAME", default="", help="of these, only what this site's names reach")
     clear.add_argument("--hard", action="store_true", help="remove instead of validating before the next use")
     clear.add_argument("--dry-run", action="store_true", help="only count what would be purged")
-    _common(clear)
+    add_common(clear)
     clear.set_defaults(run=purge)
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the whole answer, for programs")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--runtime", metavar="DIR", help="runtime folder of the instance")
@@ -138,12 +138,12 @@ def ask(path: Path, method: str, target: str, body: Plain | None = None, limit: 
     return response.status, answer
 
 
-def _say_fault(problem: CommandError) -> int:
+def say_fault(problem: CommandError) -> int:
     sys.stderr.write(f"tandem: {escape(str(problem))}\n")
     return problem.status
 
 
-def _show(answer: Plain, lines: Iterable[str], *, as_json: bool) -> None:
+def show(answer: Plain, lines: Iterable[str], *, as_json: bool) -> None:
     text = json.dumps(answer, indent=2) if as_json else "\n".join(map(escape, lines))
     sys.stdout.write(text + "\n")
 
@@ -156,11 +156,11 @@ def status(args: argparse.Namespace) -> int:
     try:
         _, answer = ask(socket_path(args), "GET", "/v1/status")
     except CommandError as problem:
-        return _say_fault(problem)
+        return say_fault(problem)
     routers = routers_of(socket_path(args).parent)
     if routers:
         answer["ha"] = {"routers": routers}
-    _show(answer, describe(answer), as_json=args.json)
+    show(answer, describe(answer), as_json=args.json)
     return FAULTY if answer["faults"] else FINE
 
 
@@ -200,14 +200,14 @@ def _check(upstream: Plain) -> str:
 
 def _cache_line(cache: Plain) -> str:
     ratio = "" if cache["hit_ratio"] is None else f", {cache['hit_ratio']:.1%} hits"
-    return f"cache {_size(cache['bytes'])} of {_size(cache['limit'])}, {_responses(cache['entries'])}{ratio}"
+    return f"cache {size(cache['bytes'])} of {size(cache['limit'])}, {_responses(cache['entries'])}{ratio}"
 
 
 def _responses(count: int) -> str:
     return "1 stored response" if count == 1 else f"{count} stored responses"
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
     for unit in ("B", "KB", "MB"):
         if count < 1024:
             return f"{count:.0f}{unit}" if unit == "B" else f"{count:.1f}{unit}"
@@ -239,8 +239,8 @@ def purge(args: argparse.Namespace) -> int:
     try:
         code, answer = ask(socket_path(args), "POST", "/v1/purge", wanted, limit=SWEEPING)
     except CommandError as problem:
-        return _say_fault(problem)
-    _show(answer, describe_purge(answer), as_json=args.json)
+        return say_fault(problem)
+    show(answer, describe_purge(answer), as_json=args.json)
     return FINE if code == 200 else FAULTY
 
 

@@ -314,12 +314,8 @@ class Pipeline:
         assert route is not None
         self.flights.open(flight, listed=listed)
         flight.pattern = x
-        if flight.fill is not None:
-            lines: tuple[Line, ...] = ()
-            head = self.planner.head_for(x, flight.fill.lines, RANGING)
-        elif flight.leader is not None:
-            lines = validation.conditional_fields(x.request, stale) if stale else ()
-            head = self.planner.head_for(x, lines, validation.REPLACED) if lines else self.planner.head_for(x)
+        if flight.leader is not None:
+            lines, head = self.asking(x, stale, flight.fill)
         else:
             asked = validation.refresh_fields(stale[0]).lines
             lines = tuple(line for line in asked if line[0].lower() in validation.REPLACED)
@@ -333,6 +329,15 @@ class Pipeline:
         if flight.leader is not None:
             flight.leader.producer = Waiting(flight, flight.leader)
         request.start()
+
+    def asking(
+        self, x: Exchange, stale: Sequence[StoredResponse], fill: parts.Fill | None
+    ) -> tuple[tuple[Line, ...], bytes | Callable[[Origin], bytes]]:
+        """Our conditions, and with them the head of a fetch for this exchange."""
+        if fill is not None:
+            return (), self.planner.head_for(x, fill.lines, RANGING)
+        lines = validation.conditional_fields(x.request, stale) if stale else ()
+        return lines, self.planner.head_for(x, lines, validation.REPLACED) if lines else self.planner.head_for(x)
 
     # ---- purge -------------------------------------------------------------------------------------------------------
 

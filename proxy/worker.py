@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, cast
 from config.units import MonoTime, WallTime
 from proxy import bus, link, namelists, parcel, region
 from proxy.cache.store import Store
+from proxy.explaining import Explainer
 from proxy.modes.every import Modes, names_of
 from proxy.modes.forward import Forward
 from proxy.modes.reverse import site_names
@@ -112,6 +113,7 @@ class Worker:
     _purger: Purger
     _logins: Logins
     _prover: ThreadProver
+    _explainer: Explainer
 
     def __init__(self, index: int, shared: memoryview) -> None:
         self._index = index
@@ -156,6 +158,7 @@ class Worker:
         self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, outbox, self._wall_offset)
         self._prover = ThreadProver(loop)
         self._logins = Logins(self._prover, cast("Callable[[], MonoTime]", loop.time))
+        self._explainer = Explainer(self._front, self._pipeline)
         self._expected = loop.time() + EVERY
         self._ticker = loop.call_later(EVERY, self._tick)
 
@@ -401,6 +404,12 @@ class Worker:
             case bus.Purge():
                 try:
                     return bus.Purged(message.number, await self._purger.apply(message))
+                except BadTargetError as problem:
+                    return bus.Failed(str(problem))
+            case bus.Explain():
+                try:
+                    assert self._current is not None, "no socket is served before the first commit"
+                    return bus.Explained(self._explainer.explain(message, self._current.doors.values()))
                 except BadTargetError as problem:
                     return bus.Failed(str(problem))
             case bus.Status():

@@ -231,4 +231,4 @@ def test_the_runtime_folder_is_found_as_the_instance_finds_it(tmp_path, monkeypa
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0B"), (1023, "1023B"), (1536, "1.5KB"), (3 * 2**30, "3.0GB")])
 def test_sizes_are_read_by_people(count, text):
-    assert commands._size(count) == text
+    assert commands.size(count) == text

@@ -24,6 +24,7 @@ import msgspec
 from aiohttp import web
 
 from proxy import bus, region
+from proxy.http.serialise import request_line
 from proxy.modes.every import names_of
 from proxy.modes.reverse import Reverse
 from proxy.observe import gate, metrics, pair, status
@@ -52,6 +53,7 @@ Tandem admin
 GET  /healthz    200 while a worker answers, else 503
 GET  /metrics    Prometheus text
 GET  /v1/status  processes, sites, cache and workers as JSON
+GET  /v1/explain what would happen to a request: ?url=http://…, with method=, from=, and header=Name:value repeated
 POST /v1/purge   {"url": "http://…"}, {"prefix": "http://…"}, {"tag": "…"}, {"match": "host/glob" or "host~regex"}
                  or {"all": true}, with "site", "dry_run", "hard"
 """
@@ -269,6 +271,7 @@ class AdminService:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/v1/status", self._status)
+        app.router.add_get("/v1/explain", self._explain)
         app.router.add_post("/v1/purge", self._purge)
         return app
 
@@ -374,6 +377,19 @@ class AdminService:
         _audit.info("%s", self._who(request, said))
         return web.json_response(_purge_answer(wanted, kind, value, result), status=200 if result.complete else 504)
 
+    async def _explain(self, request: web.Request) -> web.Response:
+        """Each worker's own view: they share no store."""
+        query = request.query
+        try:
+            question = _explain_question(query)
+        except ValueError as problem:
+            return _error(400, str(problem))
+        answers = await self._reach.ask_all(question, bus.Explained)
+        told = {name: answer.data for name, answer in answers.items() if isinstance(answer, bus.Explained)}
+        if not told:
+            return _error(503, "; ".join(sorted({str(answer) for answer in answers.values()})) or "no worker answers")
+        return web.json_response({"workers": [{"name": name, **data} for name, data in told.items()]})
+
     def _check_site(self, name: str) -> None:
         """Raises ValueError for a name that no site has."""
         sites = self._serving.reverse.sites
@@ -474,6 +490,27 @@ def _file_of(settings: Settings, path: str) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)
+
+
+def _explain_question(query: Mapping[str, str]) -> bus.Explain:
+    """What the query of /v1/explain asks. Raises ValueError with a sentence."""
+    known = {"url", "method", "from", "header"}
+    if unknown := sorted(set(query) - known):
+        raise ValueError(f"unknown: {', '.join(unknown)}; there are url, method, from and header")
+    fields = tuple(_field(text) for text in query.getall("header", ()))  # type: ignore[attr-defined]  # a MultiDict
+    method, url, client = query.get("method", "GET"), query.get("url", ""), query.get("from", "127.0.0.1")
+    target.parse_url(url)
+    ip_address(client)
+    request_line(method.encode("latin-1", "replace"), b"/")
+    return bus.Explain(url, method, fields, client)
+
+
+def _field(text: str) -> tuple[str, str]:
+    """`Name: value`. Raises ValueError."""
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise ValueError(f"header {text!r}: write `Name: value`")
+    return name.strip(), value.strip()
 
 
 def _error(code: int, why: str) -> web.Response:

@@ -131,12 +131,21 @@ class Workers:
 
     async def status(self) -> dict[str, bus.StatusAnswer | str]:
         """By worker: what it says of itself, or why it says nothing."""
+        answers = await self.ask_all(bus.Status(), bus.StatusAnswer)
+        return {name: str(answer) if isinstance(answer, LinkError) else answer for name, answer in answers.items()}
 
-        async def one(index: int) -> bus.StatusAnswer | str:
+    # ---- what is asked of all -------------------------------------------------------------------------------------
+
+    async def ask_all(
+        self, question: bus.Question, kind: type[_A], limit: float = PATIENCE
+    ) -> dict[str, _A | LinkError]:
+        """By worker: its answer, or why there is none."""
+
+        async def one(index: int) -> _A | LinkError:
             try:
-                return await self.ask_for(index, bus.Status(), bus.StatusAnswer)
+                return await self.ask_for(index, question, kind, limit)
             except LinkError as problem:
-                return str(problem)
+                return problem
 
         answers = await asyncio.gather(*(one(index) for index in range(self.count)))
         return {f"worker-{index}": answer for index, answer in enumerate(answers)}

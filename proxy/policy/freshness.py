@@ -46,6 +46,7 @@ class Governing:
 
     control: CacheControl
     targeted: bool
+    field: bytes = b"cache-control"  # which gave them
 
 
 def governing(fields: Fields, rules: CacheRules) -> Governing:
@@ -54,11 +55,11 @@ def governing(fields: Fields, rules: CacheRules) -> Governing:
         if name in fields:
             control = parse_targeted(fields.all(name))
             if control is not None:
-                return Governing(control, targeted=True)
+                return Governing(control, targeted=True, field=name)
     if rules.surrogate and b"surrogate-control" in fields:
         control = parse_surrogate(fields.all(b"surrogate-control"))
         if control is not None:
-            return Governing(control, targeted=True)
+            return Governing(control, targeted=True, field=b"surrogate-control")
     return Governing(parse_cache_control(fields.all(b"cache-control")), targeted=False)
 
 

@@ -128,6 +128,17 @@ class Pool:
             return None
         return (room[0] if len(room) == 1 else self._balance(room, now, key, random)).origin
 
+    def likely(self, now: MonoTime, session: str | None, key: bytes) -> tuple[Origin, ...]:
+        """Those of whom `choose` would take one now, without a turn being taken; empty: it gives None."""
+        if session is not None:
+            peer = self._routes.get(session)
+            if peer is not None and may_serve(peer.health, now):
+                return () if peer.full else (peer.origin,)
+        room = [peer for peer in self._untried_in(now, ()) if not peer.full]
+        if self._ring is not None and key and len(room) > 1:
+            return (self._by_key(room, now, key, 0.0).origin,)
+        return tuple(peer.origin for peer in room)
+
     def hire(
         self, now: MonoTime, session: str | None, key: bytes, tried: Collection[Origin], random: float
     ) -> tuple[Peer, Change | None] | None:

@@ -259,6 +259,37 @@ def test_a_purge_request_names_its_target():
     assert PurgeRequest(all=True).target == ("all", "")
 
 
+# ---- explain ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_worker_explains_a_request_and_a_faulty_one_reaches_none(tmp_path):
+    async def main():
+        fakes = [await FakeWorker(tmp_path, index, data={"outcome": "hit"}).start() for index in (0, 1)]
+        async with Running(tmp_path, workers=2) as running:
+            query = "url=http://a/x&method=HEAD&from=10.0.0.1&header=A:%20b&header=C:d"
+            status, text = await get(running.unix, f"/v1/explain?{query}")
+            shown = [(one["name"], one["url"], one["outcome"]) for one in json.loads(text)["workers"]]
+            assert (status, shown) == (200, [(f"worker-{n}", "http://a/x", "hit") for n in (0, 1)])
+            asked = fakes[0].of(bus.Explain)
+            assert asked == [bus.Explain("http://a/x", "HEAD", (("A", "b"), ("C", "d")), "10.0.0.1")]
+            for faulty in (
+                "",
+                "url=x",
+                "url=http://a/&from=me",
+                "url=http://a/&header=x",
+                "url=http://a/&q=1",
+                "url=http://a/&method=A%20B",
+            ):
+                status, text = await get(running.unix, f"/v1/explain?{faulty}")
+                assert (status, bool(json.loads(text)["error"])) == (400, True)
+            assert fakes[0].of(bus.Explain) == asked
+            for fake in fakes:
+                fake.die()
+            assert (await get(running.unix, "/v1/explain?url=http://a/"))[0] == 503
+
+    run(main())
+
+
 # ---- TCP -------------------------------------------------------------------------------------------------------------
 
 

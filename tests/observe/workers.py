@@ -50,6 +50,8 @@ class FakeWorker:
                 return bus.Done()
             case bus.Status():
                 return bus.StatusAnswer(self.data)
+            case bus.Explain():
+                return bus.Explained({"url": question.url, **self.data})
 
     def of(self, kind):
         return [question for question in self.asked if isinstance(question, kind)]

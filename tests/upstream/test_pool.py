@@ -345,6 +345,25 @@ def test_the_end_of_a_request_to_a_peer_that_is_gone_is_forgotten():
     assert [peer.address for peer in new.status(0.0)] == [b.address]
 
 
+@pytest.mark.parametrize("balance", BALANCES)
+def test_who_is_likely_is_who_is_then_chosen_and_asking_takes_no_turn(balance):
+    a, b, c = members = origins(1, 2, 1)
+    pool, twin = Pool(spec(members, balance)), Pool(spec(members, balance))
+    for n in range(20):
+        key = b"%d" % n
+        likely = pool.likely(0.0, None, key)
+        chosen = pool.choose(0.0, key=key)
+        assert chosen in likely
+        assert chosen == twin.choose(0.0, key=key)
+        assert len(likely) == (1 if balance == "consistent-hash" else 3)
+    assert pool.likely(0.0, "t2", b"k") == (b,)
+    pool.apply(verdict(b, up=False), 0.0)
+    assert b not in pool.likely(0.0, "t2", b"k")
+    for one in (a, c):
+        pool.apply(verdict(one, up=False), 0.0)
+    assert pool.likely(0.0, None, b"k") == ()
+
+
 def test_who_is_hired_is_who_would_be_chosen():
     """Two pools in the same state, one asked each way."""
     one, other = Pool(spec(origins(2, 1))), Pool(spec(origins(2, 1)))

@@ -1,0 +1,187 @@
+"""`tandem explain`: what a running instance would do with a request, and why; for people or programs.
+
+Exit status: 0 told, 1 nothing runs or it cannot be told, 2 wrong usage. What is told is worked out in the workers
+(explaining.py); here it is only laid out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from proxy import commands
+from proxy.commands import FAULTY, FINE, CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Plain = dict[str, Any]
+
+EXPLAIN_EXAMPLES: Final = """\
+examples:
+  tandem explain https://shop.example.org/a
+  tandem explain https://shop.example.org/a -H 'Accept-Encoding: gzip' -H 'Cookie: lang=de'
+  tandem explain https://shop.example.org/a -H 'Cache-Control: no-cache' --from 10.1.2.3
+  tandem explain https://shop.example.org/cart --method POST
+
+It shows the site and rule, the key and what was left out of it, each stored variant with its freshness as a sum, every
+rule that was applied with its section in the standards, and what an origin would be asked. The functions that decide
+for real traffic are asked; nothing is fetched, counted or changed. Without -H the request has Host alone.
+"""
+
+
+def add_arguments(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `explain`; it sets `run` to the function that takes the arguments and gives the exit status."""
+    tell = subparsers.add_parser(
+        "explain",
+        help="tell what would happen to a request, and why",
+        description="Tell what would happen to a request, and why. Nothing is fetched or changed.",
+        epilog=EXPLAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    tell.add_argument("url", metavar="URL", help="the address that would be asked for")
+    tell.add_argument("-H", "--header", metavar="'NAME: VALUE'", action="append", default=[], help="a field of it")
+    tell.add_argument("--from", dest="client", metavar="ADDRESS", default="127.0.0.1", help="whom it would come from")
+    tell.add_argument("--method", default="GET", help="its method (GET)")
+    commands.add_common(tell)
+    tell.set_defaults(run=explain)
+
+
+# ---- explain ---------------------------------------------------------------------------------------------------------
+
+
+def explain(args: argparse.Namespace) -> int:
+    query = [("url", commands.as_typed(args.url)), ("method", args.method), ("from", args.client)]
+    query += [("header", field) for field in args.header]
+    try:
+        _, answer = commands.ask(commands.socket_path(args), "GET", f"/v1/explain?{urlencode(query)}")
+    except CommandError as problem:
+        return commands.say_fault(problem)
+    commands.show(answer, describe(answer["workers"]), as_json=args.json)
+    return FINE if answer["workers"] else FAULTY
+
+
+def describe(workers: list[Plain]) -> list[str]:
+    """The first worker's view in full, and of the others what differs."""
+    first, *others = workers
+    lines = describe_one(first)
+    for other in others:
+        same = (other["outcome"], other.get("reason"), other["status"]) == (
+            first["outcome"],
+            first.get("reason"),
+            first["status"],
+        )
+        lines += [] if same else ["", f"{other['name']} has a store of its own, and there: {_verdict(other)}"]
+    return lines
+
+
+def describe_one(told: Plain) -> list[str]:
+    lines = [f"{told['method']} {told['url']}", *_where(told), f"  => {_verdict(told)}"]
+    if told.get("variants"):
+        lines += ["", "stored"]
+        for variant in told["variants"]:
+            lines += _variant(variant)
+    elif "variants" in told:
+        lines += ["", "stored: nothing under this key"]
+    if told["steps"]:
+        lines += ["", "why"]
+        lines += [f"  - {one['says']}" + (f"   [{one['rfc']}]" if one["rfc"] else "") for one in told["steps"]]
+    if told.get("forward"):
+        lines += ["", *_forward(told["forward"])]
+    return lines
+
+
+def _verdict(told: Plain) -> str:
+    status = f", {told['status']}" if told["status"] and str(told["status"]) not in told["says"] else ""
+    reason = f" ({told['reason']})" if told.get("reason") else ""
+    rfc = f"   [{told['rfc']}]" if told.get("rfc") else ""
+    return f"{told['outcome']}{reason}: {told['says']}{status}{rfc}"
+
+
+def _where(told: Plain) -> Iterable[str]:
+    trusted = ", a trusted hop" if told.get("trusted") else ""
+    yield f"  from    {told['from']}{trusted}, through {told['listener']} ({told['mode']})"
+    if told.get("site"):
+        yield f"  site    {told['site']}, " + (f"rule {told['rule']}" if told["rule"] else "no rule of its own")
+    if told.get("dropped"):
+        yield f"  dropped {', '.join(told['dropped'])}: neither the cache nor the origin sees them"
+    if told.get("key"):
+        yield from _key(told["key"])
+
+
+def _key(key: Plain) -> Iterable[str]:
+    yield f"  key     {key['address']}" + (f", kept apart as {key['space']}" if key["space"] else "")
+    for line in key["joined"]:
+        yield f"          with {line}"
+    if key["left_out"]:
+        yield f"          without {', '.join(key['left_out'])}"
+    if key["sorted"]:
+        yield "          its arguments sorted by name"
+
+
+def _variant(variant: Plain) -> Iterable[str]:
+    part = variant["part"]
+    what = f"{variant['status']}, {commands.size(variant['bytes'])}"
+    if part:
+        what += f", the bytes {part['first']}-{part['end'] - 1} of {variant['length'] or 'an unknown length'}"
+    yield f"  {'*' if variant.get('chosen') else '-'} {what}" + (", outdated by a purge" if variant["outdated"] else "")
+    yield from (f"      {line}" for line in _vary(variant["vary"]))
+    yield from (f"      {line}" for line in freshness_lines(variant["freshness"]))
+    for name, value in (("ETag", variant["etag"]), ("Last-Modified", variant["last_modified"])):
+        if value:
+            yield f"      {name}: {value}"
+    if variant["tags"]:
+        yield f"      tags: {' '.join(variant['tags'])}"
+
+
+def _vary(vary: list[Plain] | None) -> Iterable[str]:
+    if vary is None:
+        yield "Vary: *, matches nothing   [RFC 9111 §4.1]"
+        return
+    for one in vary:
+        line = f"Vary: {one['field']}, stored for {_value(one['stored'])}"
+        if "same" in one:
+            line += ", as asked for" if one["same"] else f", asked for {_value(one['request'])}"
+        yield line
+
+
+def _value(value: str | None) -> str:
+    return "none" if value is None else repr(value)
+
+
+def freshness_lines(sums: Plain) -> Iterable[str]:
+    """The arithmetic of RFC 9111 §4.2 as two sums."""
+    left = sums["remaining"]
+    state = f"fresh for {_seconds(left)}" if left > 0 else f"stale for {_seconds(-left)}"
+    said = sums["lifetime_said"] or {"rule": "by a rule", "none": "none given"}.get(
+        sums["lifetime_from"], sums["lifetime_from"]
+    )
+    yield f"{state} = lifetime {_seconds(sums['lifetime'])} ({said}) - age {_seconds(sums['age'])}   [RFC 9111 §4.2]"
+    born = f"on arrival (Date {_seconds(sums['apparent_age'])} ago, answered in {_seconds(sums['response_delay'])})"
+    yield f"age {_seconds(sums['age'])} = {_seconds(sums['initial_age'])} {born} + {_seconds(sums['resident'])} here"
+    bounds = [
+        f"{word} {_seconds(sums[key])}" for word, key in (("at least", "least"), ("at most", "most")) if sums[key]
+    ]
+    if bounds:
+        yield f"its rule bounds the lifetime: {', '.join(bounds)}"
+    if sums["never_stale"]:
+        yield "never used stale   [RFC 9111 §4.2.4]"
+    for word, key in (("stale-while-revalidate", "stale_while_revalidate"), ("stale-if-error", "stale_if_error")):
+        if sums[key] is not None:
+            yield f"{word} for {_seconds(sums[key])}   [RFC 5861]"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0") + " s"
+
+
+def _forward(forward: Plain) -> Iterable[str]:
+    likely = forward["likely"]
+    whom = " or ".join(likely) if likely else "nobody: no origin is in"
+    session = f", where session route {forward['session']} is" if forward["session"] else ""
+    yield f"origin{' (in the background)' if forward['background'] else ''}: {whom}{session}"
+    for one in forward["origins"]:
+        if one["standing"] != "up" or len(forward["origins"]) > 1:
+            yield f"  {one['address']} is {one['standing']} ({one['why']}), {one['active']} requests running"
+    yield from (f"  > {line}" for line in (forward["head"] or "").rstrip("\r\n").split("\r\n") if line)
