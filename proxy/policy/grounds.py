@@ -51,6 +51,7 @@ SAYS: Final[dict[Reason, tuple[str, str]]] = {
     Reason.HIT_FOR_MISS: ("equal requests lately had answers that may not be stored", ""),
     Reason.SESSION_IN_TARGET: ("its target carries a session id, which is part of the key here", ""),
     Reason.TOLD_BY_HOP: ("a trusted hop tells more different things than keys can hold apart", ""),
+    Reason.NAME_UNPROVEN: ("the name has not been found to have the address that the client was going to", ""),
     Reason.STORABLE: ("it may be stored", "RFC 9111 §3"),
     Reason.NOT_STORED_METHOD: ("answers to this method are not stored", "RFC 9111 §3"),
     Reason.NOT_STORED_RULE: ("the rule stores nothing", ""),
