@@ -41,6 +41,9 @@ def check(
         elif rule.match.mode == "reverse":
             for name in _given(rule.match, _OWN):
                 found.fault(("rule", i, "match", name), f"`{name}` is a condition of rules with `action`")
+        else:
+            what = f"dead rule: without `action` it says nothing of {rule.match.mode} mode"
+            found.warn(("rule", i), what, "what is cached, and how, is said by rule for sites alone")
         for n, domain in enumerate(rule.match.domain):
             if domain.startswith(LIST) and domain[len(LIST) :] not in list_names:
                 known = ", ".join(sorted(list_names)) or "none"

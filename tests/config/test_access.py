@@ -111,3 +111,8 @@ def test_rules_of_other_modes_are_no_rules_of_sites(tmp_path):
     text += '[[rule]]\nname = "static"\nmatch = { path = "/s/*" }\nttl = "1h"\n'
     assert faults_of(text) == []
     assert warnings_of(text, tmp_path) == []
+
+
+def test_a_rule_of_another_mode_that_decides_nothing_is_dead(tmp_path):
+    text = '[[rule]]\nname = "a"\nmatch = { mode = "forward" }\ngrace = "5s"\n'
+    assert warnings_of(text, tmp_path) == ["rule[0]: dead rule: without `action` it says nothing of forward mode"]

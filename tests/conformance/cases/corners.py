@@ -723,6 +723,132 @@ STALE = (
     ),
 )
 
+WINDOW = "Cache-Control: max-age=1, stale-while-revalidate=60"
+REFRESHES = (
+    *(
+        optimal(
+            f"a-refresh-that-{name}-leaves-the-window-open",
+            "St5 St3",
+            "RFC 5861 §3",
+            first(WINDOW, TAG),
+            ask("refresh", reply=made, after=3, of=1),
+            ask("refresh", reply=reply(LONG, TAG), after=2, of=1, told=('If-None-Match: "abc"',)),
+        )
+        for name, made in (("brings-503", reply(status=503)), ("fails", DOWN))
+    ),
+    required(
+        "a-refresh-that-fails-for-longer-than-the-window",
+        "St5",
+        "RFC 5861 §3",
+        first("Cache-Control: max-age=1, stale-while-revalidate=5, stale-if-error=5", TAG),
+        ask("refresh", reply=reply(status=503), after=3, of=1),
+        ask("origin", reply=reply(status=503), after=9),
+    ),
+    optimal(
+        "a-refresh-that-brings-404-governs",
+        "St5 V4",
+        "RFC 5861 §3",
+        first(WINDOW, TAG),
+        ask("refresh", reply=reply(LONG, status=404), after=3, of=1, status=200),
+        ask("cache", of=2, status=404),
+    ),
+    optimal(
+        "head-in-the-window-refreshes-by-get",
+        "St5 M1",
+        "RFC 5861 §3",
+        first(WINDOW, TAG),
+        ask("refresh", method="HEAD", reply=reply(LONG, TAG), after=3, method_told="GET", status=200),
+    ),
+    optimal(
+        "a-condition-in-the-window-is-answered",
+        "St5 I1",
+        "RFC 5861 §3",
+        first(WINDOW, TAG),
+        ask("refresh", 'If-None-Match: "abc"', reply=reply(LONG, TAG), after=3, status=304, text=b""),
+    ),
+    required(
+        "a-reload-in-the-window-is-heard",
+        "St5 Q-no-cache",
+        "RFC 9111 §5.2.1.4",
+        first(WINDOW, TAG),
+        ask("validated", "Cache-Control: no-cache", after=3, reply=reply(LONG, TAG)),
+    ),
+    required(
+        "a-window-beside-private",
+        "S3 St5",
+        "RFC 9111 §5.2.2.7",
+        first("Cache-Control: private, max-age=1, stale-while-revalidate=60"),
+        ask("origin"),
+    ),
+)
+REPLACED = (
+    required(
+        "a-response-that-varies-by-everything-replaces",
+        "K5 V4",
+        "RFC 9111 §4.3.3",
+        ask("origin", "Foo: 1", reply=reply(SHORT, TAG, "Vary: Foo")),
+        ask("origin", "Foo: 1", reply=reply(LONG, "Vary: *"), after=3),
+        ask("origin", "Foo: 1"),
+    ),
+    required(
+        "a-private-response-replaces",
+        "S3 V4",
+        "RFC 9111 §4.3.3",
+        first(SHORT, TAG),
+        ask("origin", reply=reply("Cache-Control: private, max-age=60"), after=3),
+        ask("origin", reply=DOWN, status=502),
+    ),
+    required(
+        "what-needs-credentials-does-not-replace",
+        "SA V4",
+        "RFC 9111 §3.5",
+        first(LONG, TAG),
+        ask("origin", "Authorization: Basic YTpi", "Cache-Control: no-cache", reply=reply(LONG, 'ETag: "own"')),
+        ask("any", reply=reply(LONG), lacks=('ETag: "own"',)),
+    ),
+    required(
+        "a-404-with-no-store-replaces",
+        "S2 V4",
+        "RFC 9111 §4.3.3",
+        first(SHORT, TAG),
+        ask("origin", reply=reply("Cache-Control: no-store", status=404), after=3),
+        ask("origin", reply=DOWN, status=502),
+    ),
+    required(
+        "a-redirect-replaces",
+        "V4",
+        "RFC 9111 §4.3.3",
+        first(SHORT, TAG),
+        ask("origin", reply=reply(LONG, "Location: /elsewhere", status=301), after=3),
+        ask("any", status=301, of=2, reply=reply("Location: /elsewhere", status=301)),
+    ),
+    *(
+        reused(f"status-{status}-in-full", "C1", "RFC 9111 §3", LONG, status=status)
+        for status in (205, 226, 305, 401, 402, 403, 406, 408, 409, 411, 413, 415, 417, 421, 422, 426, 429, 451, 511)
+    ),
+    check(
+        "a-range-of-an-empty-response",
+        "R2",
+        "RFC 9110 §14.1.2",
+        first(LONG, body=b""),
+        ask("cache", "Range: bytes=0-", status=200, text=b""),
+    ),
+    required(
+        "no-cache-and-an-origin-in-trouble",
+        "S4 St1",
+        "RFC 9111 §4.3.3",
+        first("Cache-Control: no-cache, max-age=60", TAG),
+        ask("origin", reply=reply(status=503)),
+    ),
+    required(
+        "only-if-cached-against-must-revalidate",
+        "Q-only-if-cached St1",
+        "RFC 9111 §5.2.1.7",
+        first("Cache-Control: max-age=1, must-revalidate"),
+        ask("cache", "Cache-Control: only-if-cached, max-stale", after=3, status=504),
+    ),
+)
+
 REQUESTS = (
     optimal(
         "request-max-age-broken",
@@ -975,5 +1101,18 @@ TARGETED = (
     ),
 )
 CASES = (
-    DIRECTIVES + DATES + AGES + MATCHING + VARY + COOKIES + RANGES + INVALIDATION + STALE + REQUESTS + HEADS + TARGETED
+    DIRECTIVES
+    + DATES
+    + AGES
+    + MATCHING
+    + VARY
+    + COOKIES
+    + RANGES
+    + INVALIDATION
+    + STALE
+    + REFRESHES
+    + REPLACED
+    + REQUESTS
+    + HEADS
+    + TARGETED
 )
