@@ -142,6 +142,7 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         description="Start an origin and the proxy in front of it on loopback, and print what to try. Ctrl-C ends it.",
     )
     demo.add_argument("--listen", metavar="LISTEN", default="127.0.0.1:8080", help="the proxy (127.0.0.1:8080)")
+    demo.add_argument("--forward", metavar="LISTEN", default="127.0.0.1:3128", help="forward proxy (127.0.0.1:3128)")
     demo.add_argument("--admin", metavar="LISTEN", default="127.0.0.1:9600", help="dashboard and API (127.0.0.1:9600)")
     _runtime(demo)
     demo.set_defaults(run=run_demo)
@@ -251,7 +252,7 @@ def _run_text(text: str, options: argparse.Namespace) -> int:
 def run_demo(options: argparse.Namespace) -> int:
     from proxy import demo  # noqa: PLC0415 - only this command needs it
 
-    return demo.run(options.listen, options.admin, options.runtime)
+    return demo.run(options.listen, options.forward, options.admin, options.runtime)
 
 
 def show_screen(accepted: Candidate, folder: RuntimeFolder) -> None:

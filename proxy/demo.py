@@ -1,4 +1,4 @@
-"""`tandem demo`: an origin and the proxy in front of it on loopback, to see the cache at work within a minute.
+"""`tandem demo`: an origin, the proxy in front of it and the forward proxy on loopback, to see the cache at work within a minute.
 
 The origin is a process of its own (`python -P -m proxy.demo`), which ends when its standard input does: nothing is left
 behind, however the demo ends. No rights are needed.
@@ -43,6 +43,7 @@ _TRY: Final = """
     curl -i  {url}/live              never stored
     curl -i  {url}/news              fresh for 5 s, then validated (304 at the origin)
     curl -sI {url}/image.png         a stored image; -r 0-99 gives a part of it
+    curl -i  -x {proxy} {direct}/     the same origin through the forward proxy, and its cache
     {tandem} status{where}             processes, origins, cache
     {tandem} purge {url}/{where}       and ask again
     kill -9 a worker, kill the origin (pid {origin}) and ask for /: the service stays
@@ -50,10 +51,11 @@ _TRY: Final = """
 """
 
 
-def run(listen: str, admin: str, runtime: str | None) -> int:
+def run(listen: str, forward: str, admin: str, runtime: str | None) -> int:
     """The exit status of the demo, when it has ended."""
     origin, port = _start_origin()
     text = oneline.build_reverse([listen], [f"http://127.0.0.1:{port}"], admin=admin)
+    text += oneline.build_forward([forward], ["127.0.0.0/8"], private=[f"127.0.0.1:{port}"])
     source = Source("demo", Path.cwd(), text=(text + '[process]\ndrain = "2s"\n').encode())
 
     def show(accepted: Candidate, folder: RuntimeFolder) -> None:
@@ -62,7 +64,16 @@ def run(listen: str, admin: str, runtime: str | None) -> int:
         where = f" --runtime {runtime}" if runtime else ""
         (site,) = accepted.config.site
         url = f"http://{screen.spell_reachable(*site.listen[0])}"
-        print("\n".join(lines) + _TRY.format(tandem=program, url=url, where=where, origin=origin.pid), flush=True)  # noqa: T201
+        assert accepted.config.forward is not None
+        tried = _TRY.format(
+            tandem=program,
+            url=url,
+            where=where,
+            origin=origin.pid,
+            proxy=f"http://{screen.spell_reachable(*accepted.config.forward.listen[0])}",
+            direct=f"http://127.0.0.1:{port}",
+        )
+        print("\n".join(lines) + tried, flush=True)  # noqa: T201
 
     try:
         return launch.launch(source, runtime, on_ready=show)

@@ -25,10 +25,11 @@ def fetch(url):
 def running():
     with tempfile.TemporaryDirectory() as top:
         Path(top).chmod(0o755)
-        port, admin = free_port(), free_port()
+        port, forward, admin = free_port(), free_port(), free_port()
         output = Path(top) / "output"
         with output.open("wb") as stream:
             words = ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", "--runtime", f"{top}/run"]
+            words += ["--forward", f"127.0.0.1:{forward}"]
             popen = subprocess.Popen(
                 [sys.executable, "-m", "proxy", "demo", *words], cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT
             )
@@ -53,6 +54,10 @@ def test_the_pages_come_through_the_proxy_and_out_of_its_cache(running):
     assert fetch(f"{url}/live")[1] != fetch(f"{url}/live")[1]
     assert fetch(f"{url}/image.png")[1].startswith(b"\x89PNG")
     assert fetch(f"http://127.0.0.1:{admin}/healthz")
+    proxy, direct = re.search(r"curl -i  -x (\S+) (\S+)", text).groups()
+    through = urllib.request.build_opener(urllib.request.ProxyHandler({"http": proxy}))
+    with through.open(direct, timeout=20) as answer:
+        assert "tandem" in answer.headers["Via"]
     origin = int(re.search(r"kill the origin \(pid (\d+)\)", text)[1])
     assert is_running(origin)
     popen.send_signal(signal.SIGINT)
