@@ -1,4 +1,4 @@
-"""`tandem demo`: an origin, the proxy in front of it, and the forward proxy; on loopback, to see the cache at work at once.
+"""`tandem demo`: an origin, the proxy in front of it, and the forward proxy: the cache at work on loopback at once.
 
 The origin is a process of its own (`python -P -m proxy.demo`), which ends when its standard input does: nothing is left
 behind, however the demo ends. No rights are needed.
