@@ -364,6 +364,17 @@ def _check_forward(found: Findings, view: View, forward: Forward) -> None:
             if other == listen and whose != "[forward]":
                 found.fault(path, f"`{listen.text}` belongs to {whose} already")
             _check_clash(found, path, listen, other, whose)
+    for n, parent in enumerate(forward.parent):
+        address = parse_address(parent.address)
+        if address.scheme != "http":
+            found.fault(("forward", "parent", n, "address"), "a parent is asked in plain HTTP: `host:port`")
+        if any(_is_own(listen, address.host) and listen.port == address.port for listen in forward.listen):
+            found.fault(
+                ("forward", "parent", n, "address"),
+                f"`{address.text}` is this proxy itself: requests would go in a circle",
+            )
+    if forward.direct and not forward.parent:
+        found.warn(("forward", "direct"), "`direct` has no effect without `parent`")
     for n, network in enumerate(forward.clients):
         if network.prefixlen == 0:
             found.warn(("forward", "clients", n), f"`{network}` is everybody: this is an open proxy")

@@ -367,6 +367,15 @@ class NameList(Table, frozen=True, kw_only=True):
 # ---- forward mode ----------------------------------------------------------------------------------------------------
 
 
+class Parent(Table, frozen=True, kw_only=True):
+    shorthand: ClassVar[str] = "address"
+
+    address: Annotated[str, about("host:port of the proxy to ask.", kind="address")]
+    login: Annotated[
+        str, about("File with one line, `user:password`, that this parent wants to be told.", kind="secret")
+    ] = ""
+
+
 class Forward(Table, frozen=True, kw_only=True):
     listen: Annotated[
         tuple[Listen, ...], about("Addresses at which clients find the proxy: `:3128`, `192.168.8.4:3128`.")
@@ -391,6 +400,12 @@ class Forward(Table, frozen=True, kw_only=True):
             "Destinations that may be reached although they are not public: networks, or one address and port. "
             "Never this proxy's own listeners."
         ),
+    ] = ()
+    parent: Annotated[
+        tuple[Parent, ...], about("Proxies that are asked instead of the origins; another one where one fails.")
+    ] = ()
+    direct: Annotated[
+        tuple[str, ...], about("Domains, with all below, that are reached without `parent`.", kind="domain")
     ] = ()
     ports: Annotated[tuple[Ports, ...], about("Ports that may be asked for by http://: ports and ranges.")] = (
         Ports(80, 80),

@@ -92,6 +92,7 @@ WHOLE_TIMEOUT = _row("whole-timeout", 504, "http_response_timeout", Source.UPSTR
 NOT_VALIDATED = _row("not-validated", 504, "destination_unavailable", Source.UPSTREAM)  # RFC 9111 §5.2.2.2
 RESPONSE_CUT = _row("response-cut", 502, "http_response_incomplete", Source.UPSTREAM)
 BAD_RESPONSE = _row("bad-response", 502, "http_protocol_error", Source.UPSTREAM)
+PARENT_REFUSED = _row("parent-refused", 502, "destination_unavailable", Source.UPSTREAM)
 RESPONSE_HEAD_TOO_LARGE = _row("response-head-too-large", 502, "http_response_header_section_size", Source.UPSTREAM)
 UPGRADE_FAILED = _row("upgrade-failed", 502, "http_upgrade_failed", Source.UPSTREAM)
 

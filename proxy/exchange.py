@@ -171,6 +171,7 @@ class Origin:
     tls_name: str = ""  # name sent and expected; empty: host
     tls_verify: bool = True
     tls_ca: str = ""
+    parent: bytes | None = field(default=None, repr=False)  # a proxy, with its Proxy-Authorization; b"": it wants none
     source: str = ""  # address that the connection comes from, where it is not ours (transparent mode)
     reach: Reach | None = None  # None: configured by the operator, who may name any address
     address: str = field(init=False, compare=False)  # host:port, worked out once: it is looked at for each request
@@ -244,6 +245,7 @@ class Tunnel:
     rule: str
     origin: Origin
     timeouts: Timeouts = field(default_factory=Timeouts)  # of these `connect`
+    pool: str = ""  # of proxies that are asked for a tunnel to the origin
     reports: tuple[str, ...] = ()  # rules on trial that would have denied it
 
 

@@ -64,9 +64,14 @@ class Planner:
         """Plans of an earlier configuration are void."""
         self._options = {view.name: self._forward_options(view, None) for view in sites}
 
-    def _forward_options(self, view: SiteView, host: bytes | None) -> ForwardOptions:
+    def _forward_options(self, view: SiteView, host: bytes | None, parent: bytes | None = None) -> ForwardOptions:
         return ForwardOptions(
-            via=self._spine.via, host=host, passing=view.pass_fields, upgrades=view.upgrade, identify=view.identify
+            via=self._spine.via,
+            host=host,
+            passing=view.pass_fields,
+            upgrades=view.upgrade,
+            identify=view.identify,
+            parent=parent,
         )
 
     def plan(self, checked: CheckedRequest, client: Client, trusted: frozenset[str], user: str = "") -> Plan:
@@ -185,10 +190,14 @@ class Planner:
         hop = client.hop
 
         def head(origin: Origin) -> bytes:
-            host = origin.address.encode() if view.rewrite_host else None
+            parent = origin.parent
+            host = origin.address.encode() if view.rewrite_host or parent is not None else None
             template = plan.templates.get(host) if plain else None
             if template is None:
-                options = self._options[view.name] if host is None else self._forward_options(view, host)
+                if parent is not None:
+                    options = self._forward_options(view, None, parent)
+                else:
+                    options = self._options[view.name] if host is None else self._forward_options(view, host)
                 checked = plan.sent or plan.checked
                 template = forward_request(
                     checked, options, trusted=plan.trusted, replace=replace, drop=drop, method=method
@@ -196,7 +205,7 @@ class Planner:
                 if plain:
                     plan.templates[host] = template
             whole = template.head(hop)
-            if plain:
+            if plain and parent is None:
                 client.said = (plan, whole)
             return whole
 

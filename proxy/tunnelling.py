@@ -14,14 +14,18 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from proxy import errors
-from proxy.errors import Failure
+from proxy.errors import Failure, Retry
 from proxy.exchange import Outcome
+from proxy.http.forwarding import connect_head
 from proxy.http.message import Fields, ResponseHead
+from proxy.upstream.client import MOST_TRIES
+from proxy.upstream.health import Evidence, evidence_of
+from proxy.upstream.parent import ask_parent
 
 if TYPE_CHECKING:
     import socket
 
-    from proxy.exchange import Exchange, Tunnel
+    from proxy.exchange import Exchange, Origin, Tunnel
     from proxy.pipeline import Pipeline
 
 log = logging.getLogger("tandem")
@@ -53,7 +57,10 @@ class Tunnelling:
             return
         opening.task = asyncio.current_task()
         try:
-            sock = await self._spine.upstreams.resolver.connect(way.origin, way.timeouts.connect)
+            if way.pool:
+                sock = await self._through_parent(way)
+            else:
+                sock = await self._spine.upstreams.resolver.connect(way.origin, way.timeouts.connect)
         except Failure as failure:
             opening.failed(failure)
         except Exception as problem:
@@ -62,6 +69,42 @@ class Tunnelling:
         else:
             opening.task = None
             self._established(x, sock, opening)
+
+    async def _through_parent(self, way: Tunnel) -> socket.socket:
+        """A tunnel that one of several proxies has opened; where one cannot be reached, another is asked."""
+        spine = self._spine
+        pool = spine.pools[way.pool]
+        tried: tuple[Origin, ...] = ()
+        while True:
+            hired = pool.hire(spine.now(), None, way.origin.address.encode(), tried, 0.0)
+            if hired is None:
+                raise Failure(pool.refusal(spine.now(), tried), pool.spec.name)
+            peer, _ = hired
+            evidence = Evidence.NONE  # of an asker who has left meanwhile
+            try:
+                sock = await self._ask(peer.origin, way)
+            except Failure as failure:
+                evidence = evidence_of(failure.kind)
+                tried = (*tried, peer.origin)
+                if failure.kind.retry is not Retry.ALWAYS or len(tried) >= min(MOST_TRIES, len(pool.spec.origins)):
+                    raise
+            else:
+                evidence = Evidence.GOOD
+                return sock
+            finally:
+                change = pool.release(peer, evidence, spine.now())
+                if change is not None:
+                    spine.upstreams.changed(change)
+
+    async def _ask(self, parent: Origin, way: Tunnel) -> socket.socket:
+        sock = await self._spine.upstreams.resolver.connect(parent, way.timeouts.connect)
+        try:
+            head = connect_head(way.origin.address.encode(), parent.parent or b"", self._spine.via)
+            await ask_parent(sock, head, parent.address, way.timeouts.first_byte)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _established(self, x: Exchange, sock: socket.socket, opening: Opening) -> None:
         now = self._spine.now()

@@ -179,7 +179,8 @@ class Worker:
 
     def _build(self, settings: Settings, lists: Lists) -> Prepared:
         config = settings.config
-        mode = Modes(config, settings.files, {name: names for name, (_, names) in lists.items()})
+        secrets = {path: parcel.unseal(settings.secrets[path]) for path in _logins_of(config)}
+        mode = Modes(config, settings.files, {name: names for name, (_, names) in lists.items()}, secrets)
         doors: dict[Listen, Door] = {}
         tls: dict[Listen, ServerTls] = {}
         names = site_names(config)
@@ -579,6 +580,11 @@ _INVALIDATED = metrics.slot("tandem_invalidated_total")
 _PURGED = metrics.slot("tandem_purged_total")
 _EJECTIONS = metrics.slot("tandem_ejections_total")
 _EVICTED = metrics.slot("tandem_evicted_total")
+
+
+def _logins_of(config: Config) -> list[str]:
+    """Files with what parents want to be told."""
+    return [] if config.forward is None else [parent.login for parent in config.forward.parent if parent.login]
 
 
 def _read_passwords(settings: Settings) -> Passwords | None:

@@ -299,6 +299,7 @@ class ForwardOptions:
     upgrades: frozenset[bytes] = frozenset({b"websocket"})
     strangers: bool = True  # drop what only trusted hops may say; forward mode leaves it
     identify: bool = True  # tell the origin who the client is
+    parent: bytes | None = None  # the next hop is a proxy, with its Proxy-Authorization, or b""
 
 
 def forward_request(
@@ -323,14 +324,35 @@ def forward_request(
         leave |= {b"max-forwards"}
         replace = (*replace, (b"Max-Forwards", b"%d" % max(0, checked.max_forwards - 1)))
     host = head.authority if options.host is None else options.host
-    before = request_line(method or head.method, head.target) + field_bytes(
+    target = head.target if options.parent is None else _absolute(head)
+    before = request_line(method or head.method, target) + field_bytes(
         ((b"Host", host), *[line for line in fields.lines if line[0].lower() not in leave], *replace)
     )
     after = (
-        field_bytes((via_line(head.version, options.via), *_framing(checked), *_upgrade(checked, options))) + b"\r\n"
+        field_bytes(
+            (via_line(head.version, options.via), *_login(options), *_framing(checked), *_upgrade(checked, options))
+        )
+        + b"\r\n"
     )
     told = read_told(fields if trusted else _passing(fields, options)) if trusted or options.passing else None
     return ForwardTemplate(before, after, head.authority, told, options.identify)
+
+
+def connect_head(authority: bytes, login: bytes, pseudonym: bytes) -> bytes:
+    """What asks a proxy for a tunnel (RFC 9110 §9.3.6)."""
+    lines: tuple[Line, ...] = ((b"Host", authority), via_line((1, 1), pseudonym))
+    if login:
+        lines += ((b"Proxy-Authorization", login),)
+    return request_line(b"CONNECT", authority) + field_bytes(lines) + b"\r\n"
+
+
+def _absolute(head: RequestHead) -> bytes:
+    """The target as a proxy is asked (RFC 9112 §3.2.2, §3.2.4)."""
+    return head.scheme + b"://" + head.authority + (b"" if head.path == b"*" else head.target)
+
+
+def _login(options: ForwardOptions) -> tuple[Line, ...]:
+    return ((b"Proxy-Authorization", options.parent),) if options.parent else ()
 
 
 def _leaving(fields: Fields, options: ForwardOptions, *, trusted: bool) -> frozenset[bytes]:

@@ -189,7 +189,7 @@ class Access:
         parents = parents_of(asked.host)
         if left & self._of_name:
             left &= self._of_names(parents, left)
-        address_known = bool(left & self._of_address) and _is_address(asked.host)
+        address_known = bool(left & self._of_address) and is_address(asked.host)
         if address_known:
             left &= self._addresses.of(asked.host)
         return self._first(left, parents, unnamed=self._login and not asked.user, address_known=address_known)
@@ -400,7 +400,7 @@ def _changes(windows: Sequence[int]) -> set[int]:
     return found
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
     try:
         ip_address(host)
     except ValueError:

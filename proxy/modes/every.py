@@ -7,7 +7,7 @@ connections arrive. Pure.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from config.schema import FORWARD, TRANSPARENT
 from proxy.modes.forward import Forward
@@ -27,17 +27,24 @@ if TYPE_CHECKING:
     from proxy.policy.rules import CacheRules
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 class Modes:
     """See the module."""
 
     def __init__(
-        self, config: Config, files: Mapping[str, bytes], lists: Mapping[str, Names] = MappingProxyType({})
+        self,
+        config: Config,
+        files: Mapping[str, bytes],
+        lists: Mapping[str, Names] = NOTHING,
+        secrets: Mapping[str, bytes] = NOTHING,
     ) -> None:
-        """`files` has the contents of the files that the configuration names, by their paths as they stand there;
+        """`files` and `secrets` have the contents of what the configuration names, by their paths as they stand there;
         `lists` each list of names. ValueError for a file that is not as it should be.
         """
         self.reverse = Reverse(config, files)
-        self.forward = Forward(config, config.forward, files, lists) if config.forward is not None else None
+        self.forward = Forward(config, config.forward, files, lists, secrets) if config.forward is not None else None
         self.pools: dict[str, PoolSpec] = dict(self.reverse.pools)
         self.sites: dict[str, SiteView] = dict(self.reverse.sites)
         self.listeners: tuple[Listen, ...] = self.reverse.listeners
@@ -45,6 +52,7 @@ class Modes:
         self._by_listener: list[Reverse | Forward | Transparent] = [self.reverse] * len(self.listeners)
         if self.forward is not None:
             self.sites[FORWARD] = self.forward.view
+            self.pools |= self.forward.pools
             self.listeners += self.forward.listeners
             self._by_listener += [self.forward] * len(self.forward.listeners)
         if self.transparent is not None:

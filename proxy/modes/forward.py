@@ -7,6 +7,7 @@ known, before any of them is connected to.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, assert_never
 from cachetools import LRUCache
 
 from config.schema import FORWARD, Ejection
+from config.units import parse_address
 from proxy import errors
 from proxy.errors import Failure
 from proxy.exchange import FixedAnswer, Origin, PoolSpec, Route, Tunnel
@@ -31,7 +33,9 @@ from proxy.modes.access import (
     Why,
     access_rules,
     explain,
+    is_address,
     minute_of_week,
+    parents_of,
 )
 from proxy.modes.pac import Pac, virtual_addresses
 from proxy.modes.reach import PublicReach
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from proxy.modes.access import Names
     from proxy.modes.reach import Address
 
+PARENTS = "forward/parents"  # name of their pool
 RULINGS = 1024  # of rules that wait for an address, kept
 _SESSION_ARGUMENTS = frozenset({b"jsessionid", b"phpsessid", b"sid", b"sessionid"})
 
@@ -58,7 +63,12 @@ class Forward:
     """The forward proxy, compiled. `listeners` are those that belong to it."""
 
     def __init__(
-        self, config: Config, options: Options, files: Mapping[str, bytes], lists: Mapping[str, Names]
+        self,
+        config: Config,
+        options: Options,
+        files: Mapping[str, bytes],
+        lists: Mapping[str, Names],
+        secrets: Mapping[str, bytes],
     ) -> None:
         """`files` has the contents of the files that the configuration names, by their paths as they stand there."""
         self.listeners: tuple[Listen, ...] = tuple(dict.fromkeys(options.listen))
@@ -76,6 +86,8 @@ class Forward:
             login=bool(options.users),
             otherwise=options.otherwise == "allow",
         )
+        self.pools = _parents(options, secrets)
+        self._direct = frozenset(name.lower().removesuffix(".") for name in options.direct)
         self._pac = Pac(FORWARD, (), vips=virtual_addresses(config))
         self._timed = self.access.minutes_left(0) is not None
         self._ruled: LRUCache[ByAddress, tuple[Reach, CacheRules]] = LRUCache(RULINGS)
@@ -130,10 +142,39 @@ class Forward:
         tunnel = method == b"CONNECT"
         if not _is_among(port, self.options.connect_ports if tunnel else self.options.ports):
             return Failure(errors.PORT_REFUSED, f"port {port} is not in `{'connect_ports' if tunnel else 'ports'}`")
+        if self.pools and not self._is_near(host, port):
+            return self._by_parent(host, port, reach, rules, rule, reports, tunnel=tunnel)
         origin = Origin("http", host, port, reach=reach)
         if tunnel:
-            return Tunnel(FORWARD, rule, origin, self.options.timeouts, reports)
+            return Tunnel(FORWARD, rule, origin, self.options.timeouts, "", reports)
         return Route(FORWARD, rule, "", rules, origin=origin, reports=reports)
+
+    def _is_near(self, host: str, port: int) -> bool:
+        """Reached without a parent: by name, or as an address that `allow_private` names."""
+        return not self._direct.isdisjoint(parents_of(host)) or (is_address(host) and self.reach.allows(host, port))
+
+    def _by_parent(
+        self,
+        host: str,
+        port: int,
+        reach: Reach,
+        rules: CacheRules,
+        rule: str,
+        reports: tuple[str, ...],
+        *,
+        tunnel: bool,
+    ) -> Route | Tunnel | Failure:
+        """What a name leads to is the parent's to judge; an address is judged here, and so is a rule about one."""
+        if is_address(host):
+            failure = reach.refusal(host, port, here=False)
+            if failure is not None:
+                return failure
+        elif reach is not self.reach:
+            return Failure(errors.DENIED, f"{host}: a rule wants its address, which its parent alone finds out")
+        if tunnel:
+            origin = Origin("http", host, port)
+            return Tunnel(FORWARD, rule, origin, self.options.timeouts, PARENTS, reports)
+        return Route(FORWARD, rule, PARENTS, rules, reports=reports)
 
     def _by_address(self, ruling: ByAddress) -> tuple[Reach, CacheRules]:
         """Where the address decides, it does so for what is stored too: each ruling has keys of its own."""
@@ -240,6 +281,33 @@ def public_rules(config: Config, reach: PublicReach, *, honour_request: bool, st
         max_object=config.cache.max_object,
         partial=True,
     )
+
+
+def _parents(options: Options, secrets: Mapping[str, bytes]) -> dict[str, PoolSpec]:
+    """The pool of proxies to ask: a URL goes to the same one while it is well, whose cache then knows it."""
+    if not options.parent:
+        return {}
+    origins = []
+    for parent in options.parent:
+        address = parse_address(parent.address)
+        login = b""
+        if parent.login:
+            said = secrets[parent.login].strip(b"\r\n")
+            if b":" not in said or b"\n" in said:
+                raise ValueError(f"{parent.login}: a login is one line, `user:password`")
+            login = b"Basic " + base64.b64encode(said)
+        origins.append(Origin("http", address.host, address.port, parent=login))
+    spec = PoolSpec(
+        name=PARENTS,
+        site=FORWARD,
+        origins=tuple(origins),
+        balance="consistent-hash",
+        health=None,
+        eject=Ejection(),
+        timeouts=options.timeouts,
+        retry=options.retry,
+    )
+    return {PARENTS: spec}
 
 
 def _groups(options: Options, files: Mapping[str, bytes]) -> dict[str, frozenset[str]]:

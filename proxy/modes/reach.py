@@ -105,6 +105,10 @@ class PublicReach:
                 return Failure(errors.ADDRESS_REFUSED, f"{face}{within} is no public address")
         return None
 
+    def allows(self, address: str, port: int) -> bool:
+        """It is named among what is allowed."""
+        return self._allows(ip_address(address), port)
+
     def _allows(self, ip: Address, port: int) -> bool:
         return any(ip in one.network and one.port in {0, port} for one in self.allowed)
 

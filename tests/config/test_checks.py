@@ -66,6 +66,8 @@ def rule(name, match="", rest=""):
         (FORWARD.replace('":3128"', '[":3128", ":3128"]'), "forward.listen[1]: `:3128` is given twice"),
         (SITE + FORWARD.replace("3128", "80"), 'forward.listen[0]: `:80` belongs to site "site-1" already'),
         (FORWARD + '[admin]\nlisten = "127.0.0.1:3128"\n', "share addresses and cannot both be bound"),
+        (FORWARD + 'parent = "127.0.0.1:3128"\n', "forward.parent[0].address: `127.0.0.1:3128` is this proxy itself"),
+        (FORWARD + 'parent = "https://a.example"\n', "forward.parent[0].address: a parent is asked in plain HTTP"),
         (SITE + 'name = "forward"\n' + FORWARD, 'forward: a site has the name "forward"'),
     ],
 )
@@ -94,6 +96,7 @@ def test_a_contradiction_is_a_fault(text, fault):
         (SITE + 'timeouts = { whole = "2s" }\n', "site[0].timeouts.whole: `2s` ends a request before `connect`"),
         (SITE.replace('"10.0.0.1:8080"', '["a:1", "A:1"]'), "site[0].upstream[1]: `a:1` is given twice"),
         (SITE + 'hosts = ["a", "A"]\n', 'site[0].hosts[1]: "A" is given twice'),
+        (FORWARD + 'direct = "a.example"\n', "forward.direct: `direct` has no effect without `parent`"),
         ('[forward]\nlisten = ":3128"\n', "forward: no `clients`: nobody is served"),
         (FORWARD.replace("10.0.0.0/8", "0.0.0.0/0"), "forward.clients[0]: `0.0.0.0/0` is everybody"),
     ],

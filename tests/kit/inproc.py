@@ -129,6 +129,8 @@ class Stack:
         self.config: Config = parse(text.encode(), "test.toml", Path("/")).config
         forward = self.config.forward
         users = forward.users if forward is not None else ""
+        logins = [parent.login for parent in forward.parent if parent.login] if forward is not None else []
+        self._secrets = {login: Path(login).read_bytes() for login in logins}
         self._users = parse_passwords(Path(users).read_bytes(), users) if users else None
         self.clock = clock
         self.log = MemoryLog()
@@ -261,7 +263,7 @@ class Stack:
         self.logins = Logins(ThreadProver(loop), lambda: MonoTime(now()))
         self.front = Front(loop, self.pipeline, self.store, self.observer, self.wheel, outbox, offset)
         self.front.now = self.front.pump.now = now
-        mode = Modes(config, {})
+        mode = Modes(config, {}, secrets=self._secrets)
         self._resolver.configure(config.dns.servers, config.dns.negative_ttl)
         self.purger = Purger(self.store, self.pipeline.flights, self.pipeline.tally)
         self.purger.configure(mode, self.pipeline.planner.beside)

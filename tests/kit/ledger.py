@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
+    from proxy.observe.observer import Template
     from tests.kit.inproc import Stack
 
 
@@ -23,7 +24,7 @@ class Ledger:
     def _listen(self) -> None:
         pipeline, observer = self.stack.pipeline, self.stack.observer
         known: set[int] = set()
-        begin, finished = pipeline.begin, observer.finished
+        begin, finished, alike = pipeline.begin, observer.finished, observer.alike
 
         def begins(x: Exchange) -> None:
             if id(x) not in known:  # one that waited for a login begins again
@@ -35,6 +36,11 @@ class Ledger:
             self.ended.append(x)
             finished(x, now)  # type: ignore[arg-type]  # MonoTime
 
+        def ends_alike(template: Template, x: Exchange, now: float) -> None:
+            self.ended.append(x)
+            alike(template, x, now)  # type: ignore[arg-type]  # MonoTime
+
+        observer.alike = ends_alike  # type: ignore[method-assign]  # likewise
         pipeline.begin = begins  # type: ignore[method-assign]  # a listener, not a replacement
         observer.finished = ends  # type: ignore[method-assign]  # likewise
 

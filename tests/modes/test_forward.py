@@ -13,7 +13,7 @@ from proxy import errors
 from proxy.exchange import Client, Origin, Route, Tunnel
 from proxy.http.message import Fields, RequestHead
 from proxy.modes.every import Modes
-from proxy.modes.forward import listeners_of, ours_of
+from proxy.modes.forward import PARENTS, listeners_of, ours_of
 from proxy.policy import key
 
 CLIENTS = '[forward]\nlisten = ":3128"\nclients = ["192.168.8.0/24", "fd00:8::/64"]\n'
@@ -165,3 +165,28 @@ nodes = { a = { address = "192.168.8.4", link = "10.9.9.4" }, b = "192.168.8.6" 
     assert [listen.text for listen in listeners_of(config)] == ["127.0.0.1:8080", "127.0.0.1:9600", ":3128"]
     assert set(map(str, ours_of(config))) == {"192.168.8.100", "192.168.8.4", "10.9.9.4", "192.168.8.6"}
     assert ip_address("192.168.8.100") in Modes(config, {}).forward.reach.ours
+
+
+def test_with_parents_a_route_leads_to_their_pool_and_near_things_past_it():
+    mode = build(
+        'allow_private = ["10.0.0.0/8"]\nparent = ["p1.example:3128", "p2.example:3128"]\ndirect = "near.example"'
+    )
+    assert [origin.parent for origin in mode.pools[PARENTS].origins] == [b"", b""]
+    assert (ask(mode).pool, ask(mode).origin) == (PARENTS, None)
+    tunnel = ask(mode, "example.org:443", method="CONNECT")
+    assert (tunnel.pool, tunnel.origin.address) == (PARENTS, "example.org:443")
+    for near in ("near.example", "a.near.example", "10.0.0.7"):
+        assert ask(mode, near).origin is not None
+    assert ask(mode, "9.9.9.9").pool == PARENTS
+    assert ask(mode, "192.168.8.9").kind is errors.ADDRESS_REFUSED
+
+
+def test_a_login_for_a_parent_is_one_line_and_shown_nowhere():
+    config = accept((CLIENTS + 'parent = { address = "p:3128", login = "l" }').encode(), "test")
+    made = Modes(config, {}, secrets={"l": b"user:pass word\n"}).forward
+    (origin,) = made.pools[PARENTS].origins
+    assert origin.parent == b"Basic dXNlcjpwYXNzIHdvcmQ="
+    assert "dXNlcj" not in repr(origin)
+    for wrong in (b"", b"user", b"a:b\nc:d\n"):
+        with pytest.raises(ValueError, match="one line"):
+            Modes(config, {}, secrets={"l": wrong})
