@@ -20,7 +20,9 @@ def test_the_table_of_changes_has_its_rows():
 @pytest.mark.parametrize(("path", "name"), ROWS)
 def test_each_place_named_to_change_something_exists(path, name):
     tree = ast.parse((ROOT / path).read_text())
-    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    defined = {
+        node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    }
     targets = [node.targets for node in ast.walk(tree) if isinstance(node, ast.Assign)]
     targets += [[node.target] for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
     defined |= {target.id for found in targets for target in found if isinstance(target, ast.Name)}
