@@ -15,7 +15,7 @@ T = "RFC 9213 §2.2"
 HEADS = (
     optimal(
         "head-from-a-get",
-        "M1 K1 9111-4-7",
+        "M1 K1 9111-4-7 9110-9.3.2-1",
         "RFC 9110 §9.3.2",
         first(LONG, "X-A: 1", body=TEN),
         ask("cache", method="HEAD", status=200, has=("Content-Length: 10", "X-A: 1"), age=(0, 0)),
@@ -312,13 +312,13 @@ INTERIM = (
     ),
     required(
         "interim-answers-in-order",
-        "N1",
+        "N1 9110-15.2-1",
         "RFC 9110 §15.2",
         ask("origin", reply=reply(LONG, interim=("103|Link: <a>", "102", "103|Link: <b>")), interim=(103, 102, 103)),
     ),
     required(
         "interim-not-for-http-1.0",
-        "N1",
+        "N1 9110-15.2-1",
         "RFC 9110 §15.2",
         ask("origin", version="1.0", reply=reply(LONG, interim=("103|Link: <a>",)), interim=()),
     ),

@@ -220,7 +220,7 @@ VALIDATION = (
     ),
     optimal(
         "last-modified-as-received",
-        "V1",
+        "V1 9110-8.8.3-1",
         V,
         first(SHORT, "Last-Modified: {start-999|850}"),
         ask("validated", after=3, told=("If-Modified-Since: {start-999|850}",)),
