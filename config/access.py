@@ -15,14 +15,14 @@ from config.schema import Rule
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from config.schema import Match, NameList, Network
+    from config.schema import Forward, Match, NameList, Network
     from config.units import Hours, Ports
 
 LIST = "list:"
 T = TypeVar("T")
 _OWN = ("client", "user", "group", "domain", "destination", "port", "time")  # conditions about access alone
 _OTHERS = ("site", "path", "host")  # conditions of sites
-_ALSO = frozenset(("name", "match", "action", "login"))  # what a rule with `action` has; the others are of sites
+_ALSO = frozenset(("name", "match", "action", "login", "bandwidth"))  # what such a rule has; the others are of sites
 
 
 class Findings(Protocol):
@@ -31,19 +31,30 @@ class Findings(Protocol):
 
 
 def check(
-    found: Findings, rules: Mapping[int, Rule], lists: Mapping[str, NameList], list_names: frozenset[str]
+    found: Findings,
+    rules: Mapping[int, Rule],
+    lists: Mapping[str, NameList],
+    list_names: frozenset[str],
+    bandwidths: frozenset[str] = frozenset(),
+    forward: Forward | None = None,
 ) -> None:
     """All that is wrong or doubtful with access rules and the lists that they name."""
     own = {i: rule for i, rule in sorted(rules.items()) if rule.action != "none"}
     for i, rule in sorted(rules.items()):
         if i in own:
             _check_rule(found, i, rule)
+            if rule.bandwidth and rule.bandwidth not in bandwidths:
+                known = f"there are: {', '.join(sorted(bandwidths)) or 'none'}; `[bandwidth]` names them"
+                hint = suggest(rule.bandwidth, bandwidths, known)
+                found.fault(("rule", i, "bandwidth"), f"no bandwidth has the name {quote(rule.bandwidth)}", hint)
         elif rule.match.mode == "reverse":
             for name in _given(rule.match, _OWN):
                 found.fault(("rule", i, "match", name), f"`{name}` is a condition of rules with `action`")
         else:
             what = f"dead rule: without `action` it says nothing of {rule.match.mode} mode"
             found.warn(("rule", i), what, "what is cached, and how, is said by rule for sites alone")
+        if forward is not None and rule.match.mode == "forward":
+            _check_users(found, i, rule, forward)
         for n, domain in enumerate(rule.match.domain):
             if domain.startswith(LIST) and domain[len(LIST) :] not in list_names:
                 known = ", ".join(sorted(list_names)) or "none"
@@ -69,10 +80,26 @@ def _check_rule(found: Findings, i: int, rule: Rule) -> None:
             found.fault(("rule", i, name), f"a rule has either `action` or `{name}`", "make it two rules")
     if not rule.login and rule.action != "allow":
         found.warn(("rule", i, "login"), "`login` has an effect with `allow` alone")
+    if rule.bandwidth and rule.action != "allow":
+        found.warn(("rule", i, "bandwidth"), "`bandwidth` has an effect with `allow` alone")
     for n, domain in enumerate(rule.match.domain):
         wide = next((one for m, one in enumerate(rule.match.domain) if m != n and _covers_domain(one, domain)), None)
         if wide is not None and (wide.lower() != domain.lower() or domain in rule.match.domain[:n]):
             found.warn(("rule", i, "match", "domain", n), f"{quote(wide)} means {quote(domain)} already")
+
+
+def _check_users(found: Findings, i: int, rule: Rule, forward: Forward) -> None:
+    """Rules about users who cannot be known."""
+    for name in _given(rule.match, ("user", "group")):
+        if not forward.users:
+            made = 'add users = "users.htpasswd" to [forward]; made by: tandem user add NAME'
+            found.fault(("rule", i, "match", name), "nobody logs in: [forward] has no `users`", made)
+        elif name == "group" and not forward.groups:
+            found.fault(
+                ("rule", i, "match", name),
+                "nobody is in a group: [forward] has no `groups`",
+                'add groups = "groups.txt" to [forward], with lines such as `pupils: anna ben`',
+            )
 
 
 def _instead(name: str) -> str:

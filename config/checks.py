@@ -34,6 +34,7 @@ class View:
     site_names: frozenset[str] = frozenset()  # of the faulty sites too
     lists: dict[str, NameList] = field(default_factory=dict)
     list_names: frozenset[str] = frozenset()  # of the faulty lists too
+    bandwidth_names: frozenset[str] = frozenset()  # likewise
     admin: Admin = field(default_factory=Admin)
     cache: Cache = field(default_factory=Cache)
     limits: Limits = field(default_factory=Limits)
@@ -72,7 +73,7 @@ def check(view: View) -> Findings:
             _check_rule(found, view, i, rule)
     _check_rule_names(found, view)
     _check_rule_order(found, view)
-    access.check(found, view.rules, view.lists, view.list_names)
+    access.check(found, view.rules, view.lists, view.list_names, view.bandwidth_names, view.forward)
     if view.complete:
         _check_sites_without_origin(found, view)
     _check_limits(found, view)

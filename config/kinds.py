@@ -62,6 +62,12 @@ def _check_hosts(text: str) -> None:
         )
 
 
+def _check_proxy(text: str) -> None:
+    address = parse_address(text)
+    if address.scheme != "http" or "/" in text:
+        raise ValueError("a proxy is `host:port`")
+
+
 def _check_domain(text: str) -> None:
     sentence = "a domain is `example.org` (all below is meant too) or `list:NAME`; others as `xn--…`"
     if text.startswith(("*.", ".")):
@@ -146,6 +152,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "output": _check_file,
     "address": _check_address,
     "domain": _check_domain,
+    "proxy": _check_proxy,
     "host": _check_host,
     "hosts": _check_hosts,
     "target": _check_target,

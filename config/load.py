@@ -153,6 +153,9 @@ def _view(made: convert.Conversion, data: dict[str, Any]) -> checks.View:
                 view.forward = table
             case (("ha",), Ha()) if made.is_sound("ha"):
                 view.ha = table
+    view.bandwidth_names = (
+        frozenset(map(str, data["bandwidth"])) if isinstance(data.get("bandwidth"), dict) else frozenset()
+    )
     view.list_names = frozenset(map(str, data["lists"])) if isinstance(data.get("lists"), dict) else frozenset()
     view.site_names = frozenset(names | _raw_site_names(data))
     return view

@@ -18,7 +18,7 @@ import msgspec
 
 from config.convert import hints, optional, split
 from config.kinds import LOG_FORMATS
-from config.schema import Config, Forward, Ha, NameList, Rule, Site, Table, Transparent
+from config.schema import Bandwidth, Config, Forward, Ha, NameList, Rule, Site, Table, Transparent
 from config.units import Destination, Duration, Hours, Listen, Ports, Rate, Size
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _EXAMPLES = {
     (NameList, "file"): '"lists/games.txt"',
     (Transparent, "interface"): '"lan0"',
     (Transparent, "clients"): '["192.168.8.0/24"]',
+    (Bandwidth, "rate"): '"10Mbit/s"',
     (Ha, "nodes"): '{ a = "192.168.8.4", b = "192.168.8.6" }',
     (Ha, "vip"): '["192.168.8.100/24"]',
     (Ha, "secret"): '{ file = "ha.key" }',

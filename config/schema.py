@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from config.units import Destination, Duration, Hours, Listen, Ports, Size
+from config.units import Destination, Duration, Hours, Listen, Ports, Rate, Size
 
 Network = IPv4Network | IPv6Network
 TRANSPARENT = "transparent"  # the same of transparent mode
@@ -351,6 +351,18 @@ class Rule(Table, frozen=True, kw_only=True):
     login: Annotated[
         bool, about("With `allow`, where users log in: whether one must have; false lets devices in that cannot.")
     ] = True
+    bandwidth: Annotated[
+        str, about("With `allow`: the class of [bandwidth] whose rate these connections share.", kind="name")
+    ] = ""
+
+
+class Bandwidth(Table, frozen=True, kw_only=True):
+    shorthand: ClassVar[str] = "rate"
+
+    rate: Annotated[
+        Rate,
+        about("What all connections of the class get together; what they send is free.", positive=True),
+    ]
 
 
 class NameList(Table, frozen=True, kw_only=True):
@@ -374,6 +386,20 @@ class Parent(Table, frozen=True, kw_only=True):
     login: Annotated[
         str, about("File with one line, `user:password`, that this parent wants to be told.", kind="secret")
     ] = ""
+
+
+class Pac(Table, frozen=True, kw_only=True):
+    proxy: Annotated[
+        tuple[str, ...],
+        about(
+            "host:port of the proxies that browsers try in turn; none: the virtual addresses, or the address asked.",
+            kind="proxy",
+        ),
+    ] = ()
+    direct: Annotated[
+        tuple[str, ...], about("Names that browsers reach without the proxy, with all below.", kind="domain")
+    ] = ()
+    last_resort: Annotated[bool, about("Browsers go directly where no proxy answers.")] = False
 
 
 class Forward(Table, frozen=True, kw_only=True):
@@ -416,6 +442,17 @@ class Forward(Table, frozen=True, kw_only=True):
     timeouts: Annotated[Timeouts, about("Patience with the origins.")] = field(default_factory=Timeouts)
     retry: Annotated[bool, about("Repeat, once, a safe request without body whose connection ended unanswered.")] = True
     per_client: Annotated[int, about("Connections per client address; 0: no bound.", ge=0, le=1_000_000)] = 200
+    requests: Annotated[
+        int,
+        about(
+            "Requests per second of one user, or one client without login; over it 429; 0: no bound, and the memo.",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 0
+    pac: Annotated[Pac, about("What /proxy.pac and /wpad.dat, served here, tell browsers.")] = field(
+        default_factory=Pac
+    )
     identify: Annotated[
         bool, about("Tell origins who asks, by Forwarded and X-Forwarded-*; the clients' own are dropped in any case.")
     ] = False
@@ -707,6 +744,9 @@ class Config(Table, frozen=True, kw_only=True):
         dict[Annotated[str, about("Name.", kind="name")], NameList], about("Lists of names, for `domain` of rules.")
     ] = field(default_factory=dict)
     forward: Annotated[Forward | None, about("Forward mode: a proxy for the clients of a network.")] = None
+    bandwidth: Annotated[
+        dict[Annotated[str, about("Name.", kind="name")], Bandwidth], about("Classes of clients that share a rate.")
+    ] = field(default_factory=dict)
     cache: Annotated[Cache, about("The response cache.")] = field(default_factory=Cache)
     limits: Annotated[Limits, about("Bounds on what a peer may send and take.")] = field(default_factory=Limits)
     dns: Annotated[Dns, about("How names of origins are found.")] = field(default_factory=Dns)

@@ -41,6 +41,8 @@ class Admission:
             case Known(user=user):
                 assert x.plan is not None
                 x.plan = self._spine.planner.plan(x.plan.checked, x.client, frozenset(), user)
+                if x.plan.bandwidth:
+                    x.writer.shape(x.plan.bandwidth)
                 self._spine.begin(x)
             case Refused():
                 x.user = answer.user

@@ -63,6 +63,7 @@ NO_SERVER = _row("not-a-server", 400, "http_request_error", Source.CLIENT, close
 DENIED = _row("denied", 403, "http_request_denied", Source.PROXY)  # by a rule
 LOGIN = _row("login-required", 407, "http_request_denied", Source.PROXY)
 TOO_MANY_LOGINS = _row("too-many-logins", 429, "http_request_denied", Source.PROXY, close=True)
+TOO_FAST = _row("too-many-requests", 429, "http_request_denied", Source.PROXY)  # of one user or client, per second
 LOGINS_BUSY = _row("logins-busy", 503, "proxy_internal_response", Source.PROXY, close=True)
 PORT_REFUSED = _row("port-not-allowed", 403, "http_request_denied", Source.PROXY)
 ADDRESS_REFUSED = _row("address-not-allowed", 403, "destination_ip_prohibited", Source.PROXY)

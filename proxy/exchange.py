@@ -112,6 +112,9 @@ class ResponseWriter(Protocol):
     def whole(self, head: ResponseHead, chunks: Sequence[bytes], length: int) -> None:
         """start, data and end at once: the whole answer is here."""
 
+    def shape(self, bandwidth: str) -> None:
+        """What the connection sends shares the rate of this class from now on."""
+
     def last(self) -> None:
         """The connection ends with this answer; said before it starts."""
 
@@ -212,6 +215,8 @@ class Route:
     session: str | None = None  # jvmRoute asked for by the request
     origin: Origin | None = None  # named by the request (forward, transparent), in place of a pool's
     reports: tuple[str, ...] = ()  # rules on trial that would have denied it
+    bandwidth: str = ""  # class whose rate the client's connection shares
+    counted: bool = False  # each request is, so that equal ones are judged anew
     past_cache: tuple[Network, ...] = ()  # networks whose clients the rule lets past the cache
 
 
@@ -247,6 +252,8 @@ class Tunnel:
     timeouts: Timeouts = field(default_factory=Timeouts)  # of these `connect`
     pool: str = ""  # of proxies that are asked for a tunnel to the origin
     reports: tuple[str, ...] = ()  # rules on trial that would have denied it
+    bandwidth: str = ""  # class whose rate the client's connection shares
+    counted: bool = False  # each request is, so that equal ones are judged anew
 
 
 Way = Route | Unproven | FixedAnswer | Tunnel | Failure

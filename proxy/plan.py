@@ -50,6 +50,7 @@ class Plan:
     bypass: Reason | None = None  # why the cache is not asked
     upgrade: bytes | None = None  # protocol asked for and permitted
     user: str = ""  # who has proved to be it
+    bandwidth: str = ""  # class whose rate its connection shares
     may_purge: bool = False
     asks_key: bool = False  # it wants to be told the cache's key, and
     tells_key: bool = False  # its client may be
@@ -71,8 +72,11 @@ class Plan:
     @property
     def keepable(self) -> bool:
         """It may be used for the next request of equal bytes: what depends on the one client is not in it."""
+        way = self.way
+        if isinstance(way, Route | Tunnel) and (way.reports or way.counted or way.bandwidth):
+            return False
         return (
-            isinstance(self.way, Route | Tunnel | Unproven)
+            isinstance(way, Route | Tunnel | Unproven)
             and self.checked.head.method != b"PURGE"
-            and not (self.asks_key or self.of_client or (not isinstance(self.way, Unproven) and self.way.reports))
+            and not (self.asks_key or self.of_client)
         )

@@ -91,6 +91,8 @@ class Planner:
         way = self._spine.mode.route(request, client, user, self._spine.wall(self._now()))
         plan = Plan(checked, request, way, view, believed)
         plan.user = user
+        if isinstance(way, Route | Tunnel):
+            plan.bandwidth = way.bandwidth
         if isinstance(way, Route | Tunnel) and way.reports:
             log.info("report: %s would deny %s to %s", ", ".join(way.reports), _named(way), user or client.address)
         if believed:

@@ -310,6 +310,7 @@ class Worker:
             most_connections=most,
             memo_bytes=memos // max(1, len(prepared.doors)),
             held=FREE // settings.workers,
+            rates={name: one.rate / settings.workers for name, one in config.bandwidth.items()},
         )
         for connection in list(self._front.connections):
             connection.move(prepared.doors.get(connection.door.listen))
@@ -499,6 +500,7 @@ class Worker:
         self._wall_offset = self._front.wall_offset = time.time() - now
         self._observer.flush()
         self._store.settle_garbage()
+        self._front.shaper.tick()
         if now >= self._steady_until:
             doors = self._current.doors.values() if self._current is not None else ()
             self._front.void_plans({door.index for door in doors if door.mode == "forward"})

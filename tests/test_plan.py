@@ -118,3 +118,18 @@ def test_equal_requests_have_equal_plans(stack):
         second.request.fields,
         second.bypass,
     )
+
+
+@pytest.mark.parametrize(("more", "port", "kept"), [("", 80, True), ("requests = 5", 80, False), ("", 8080, False)])
+def test_a_request_that_is_counted_or_shaped_is_judged_each_time(more, port, kept):
+    text = (
+        f'[forward]\nlisten = "127.0.0.1:PORT0"\nclients = "127.0.0.1"\n{more}\n'
+        '[[rule]]\nname = "slow"\nmatch = { mode = "forward", port = 8080 }\naction = "allow"\nbandwidth = "few"\n'
+        '[bandwidth]\nfew = "1Mbit/s"\n'
+    )
+    with Stack(text, clock=Clock()) as stack:
+        checked = read_request(raw.request("GET", f"http://example.org:{port}/"), mode="forward")
+        client = Client("127.0.0.1", 1234, ("127.0.0.1", 80), b"http")
+        made = stack.call(lambda: stack.pipeline.plan(checked, client, frozenset()))
+        assert made.keepable is kept
+        assert made.bandwidth == ("few" if port == 8080 else "")

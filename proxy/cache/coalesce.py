@@ -52,8 +52,6 @@ class Judge(Protocol):
         """What to store of a response that was cut short, if anything."""
 
     def waiter_gone(self, x: Exchange) -> None: ...
-    def reads_on(self, reader: Delivery, body: Body) -> None:
-        """All has come and is stored, and this one has not read it yet."""
 
 
 class Flights:
@@ -360,11 +358,7 @@ class Flight:
             self._keep(self.stored, body)
         for reader in list(self._readers):
             reader.pump()
-        if self.storing:
-            for reader in self._readers:
-                self.judge.reads_on(reader, body)
-            self._readers.clear()
-        else:
+        if not self.storing:
             self._slide()
 
     def _keep(self, stored: StoredResponse, body: Body) -> None:

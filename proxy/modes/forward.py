@@ -38,6 +38,7 @@ from proxy.modes.access import (
     parents_of,
 )
 from proxy.modes.pac import Pac, virtual_addresses
+from proxy.modes.pace import Pace
 from proxy.modes.reach import PublicReach
 from proxy.modes.reverse import SiteView, is_in
 from proxy.policy.rules import CacheRules
@@ -88,7 +89,16 @@ class Forward:
         )
         self.pools = _parents(options, secrets)
         self._direct = frozenset(name.lower().removesuffix(".") for name in options.direct)
-        self._pac = Pac(FORWARD, (), vips=virtual_addresses(config))
+        self._pac = Pac(
+            FORWARD,
+            options.pac.proxy,
+            options.pac.direct,
+            [one.network for one in options.allow_private if not one.port],
+            last_resort=options.pac.last_resort,
+            vips=virtual_addresses(config),
+        )
+        self._pace = Pace(options.requests)
+        self._bandwidth = {rule.name: rule.bandwidth for rule in config.rule if rule.bandwidth}
         self._timed = self.access.minutes_left(0) is not None
         self._ruled: LRUCache[ByAddress, tuple[Reach, CacheRules]] = LRUCache(RULINGS)
 
@@ -120,16 +130,31 @@ class Forward:
         asked = Question(client.address, user, host, port, request.method.decode("ascii"), minute)
         match self.access.decide(asked):
             case Allow() as verdict:
-                return self._onward(request.method, host, port, self.reach, self.rules, verdict.rule, verdict.reports)
+                way = self._onward(request.method, host, port, self.reach, self.rules, verdict.rule, verdict.reports)
+                return self._measured(way, verdict, user or client.address, wall)
             case ByAddress() as verdict:
                 reach, rules = self._by_address(verdict)
-                return self._onward(request.method, host, port, reach, rules, "", verdict.reports)
+                way = self._onward(request.method, host, port, reach, rules, "", verdict.reports)
+                # The class is that of what most addresses lead to.
+                return self._measured(way, verdict.last, user or client.address, wall)
             case Deny() as verdict:
                 return denial(verdict, host)
             case Login() as verdict:
                 return Failure(errors.LOGIN, "nobody has logged in", rule=verdict.rule)
             case unreachable:
                 assert_never(unreachable)
+
+    def _measured(
+        self, way: Route | Tunnel | Failure, verdict: Allow | Deny, who: str, wall: float
+    ) -> Route | Tunnel | Failure:
+        """How fast and how often, where that is bounded."""
+        bandwidth = self._bandwidth.get(verdict.rule, "")
+        if isinstance(way, Failure) or not (bandwidth or self._pace.rate):
+            return way
+        wait = self._pace.wait(who, wall)
+        if wait:
+            return Failure(errors.TOO_FAST, f"more than {self._pace.rate} requests per second", wait=wait)
+        return replace(way, bandwidth=bandwidth, counted=self._pace.rate > 0)
 
     def _own(self, request: RequestHead, client: Client) -> FixedAnswer | Failure:
         """What is asked of the proxy itself. A browser fetches it before it can log in."""

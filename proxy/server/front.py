@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Hashable
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.base_protocol import BaseProtocol
@@ -23,6 +24,7 @@ from proxy.http.checks import check_request
 from proxy.modes.client_hello import Hello, NoHello, Unfinished
 from proxy.modes.reverse import is_in
 from proxy.server.hoard import FREE, Hoard
+from proxy.server.shaping import Shaper
 from proxy.server.tunnel import Pump
 
 if TYPE_CHECKING:
@@ -157,6 +159,7 @@ class Front:
         self.connections: dict[Connection, None] = {}  # the oldest first
         self.hoard = Hoard(store, loop)
         self.pump = Pump(loop, wheel, loop.time, self.hoard.weigh)
+        self.shaper = Shaper(loop.time)
         self._turned_away = 0
         self._accepted = 0
         self.limits: Limits
@@ -172,11 +175,19 @@ class Front:
         store.on_ban.append(self.doubt)
 
     def configure(
-        self, limits: Limits, *, memo: bool, most_connections: int, memo_bytes: int = 0, held: int = FREE
+        self,
+        limits: Limits,
+        *,
+        memo: bool,
+        most_connections: int,
+        memo_bytes: int = 0,
+        held: int = FREE,
+        rates: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Plans and answers of an earlier configuration are void. `memo_bytes` is for each kind of connection, `held`
-        what may be held for clients beside the cache.
+        what may be held for clients beside the cache, `rates` what each class of clients gets per second.
         """
+        self.shaper.configure(rates)
         self.hoard.free = held
         self._memo_bytes = max(LEAST_MEMO, memo_bytes)
         self.limits = limits
@@ -275,6 +286,7 @@ class Front:
         if connection not in self.connections:
             return
         del self.connections[connection]
+        self.shaper.leave(connection)
         address = connection.client.address
         self._per_address[address] -= 1
         if not self._per_address[address]:

@@ -395,6 +395,8 @@ class ClientConnection(Sender, asyncio.Protocol):
         plan = front.pipeline.plan(checked, self.client, self.trusted)
         if self._body is None and len(raw) <= front.longest_kept_head and plan.keepable:
             self._memo.remember_plan(raw, plan)
+        if plan.bandwidth:
+            self.shape(plan.bandwidth)
         self._begin(raw, plan)
 
     def _parse(self, raw: bytes) -> tuple[CheckedRequest, ChunkedBody | None]:
@@ -571,6 +573,9 @@ class ClientConnection(Sender, asyncio.Protocol):
             answer = Answer(frame, chunks, x.reusable.stored, x.reusable.until, front.observer.template(x))
             self._memo.remember_answer(raw, x.plan, answer)
 
+    def shape(self, bandwidth: str) -> None:
+        self._front.shaper.join(self, bandwidth, self._wire.get_extra_info("socket"))
+
     def last(self) -> None:
         self._keep = False
 
@@ -642,6 +647,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         wire = self._wire
         raw: Any = wire.get_extra_info("socket")
         client = socket.socket(raw.family, socket.SOCK_STREAM, 0, os.dup(raw.fileno()))
+        self._front.shaper.move(self, client)
         early = self._leave_http()
         self._live = self._front.pump.start(
             client, origin, self._ended_by(over), idle=idle, early=early, said=said, holder=self

@@ -5,6 +5,7 @@ import pytest
 from config.faults import Faults
 from config.load import accept, parse
 
+FORWARD = '[forward]\nlisten = ":3128"\nclients = "10.0.0.0/8"\n'
 LISTS = '[lists]\ngames = "games.txt"\nads = "ads.txt"\n'
 
 
@@ -47,6 +48,13 @@ def test_sound_rules_raise_no_fault(tmp_path):
         (rule("a", 'domain = "10.0.0.1"'), "rule[0].match.domain[0]: `10.0.0.1` is not accepted"),
         (rule("a", 'time = "monday"'), "rule[0].match.time[0]: `monday` is not accepted"),
         (rule("a", "port = 70000"), "rule[0].match.port[0]: `70000` is not accepted"),
+        (FORWARD + rule("a", 'user = "anna"'), "rule[0].match.user: nobody logs in: [forward] has no `users`"),
+        (
+            FORWARD + 'users = "users"\n' + rule("a", 'group = "pupils"'),
+            "rule[0].match.group: nobody is in a group: [forward] has no `groups`",
+        ),
+        (rule("a", action="allow", more='bandwidth = "few"'), "rule[0].bandwidth: no bandwidth has the name `few`"),
+        ('[forward]\nlisten = ":1"\npac = { proxy = "https://x:1" }', "forward.pac.proxy[0]: `https://x:1` is not"),
         (rule("a", 'user = "a:b"'), "rule[0].match.user[0]: `a:b` is not accepted"),
     ],
 )

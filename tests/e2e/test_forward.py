@@ -302,3 +302,58 @@ def test_an_unknown_name_is_an_error_of_the_name(origin):
     with proxy() as stack, names(stack):
         answer = ask(stack, "nowhere.test")
         assert (answer.status, answer.get("proxy-status")) == (502, "tandem; error=dns_error")
+
+
+# ---- what is counted, shaped, and served here ------------------------------------------------------------------------
+
+
+def test_browsers_get_the_proxys_own_file(origin):
+    with proxy(allow(origin)) as stack:
+        answer = raw.get(stack.at, "/proxy.pac", host=f"127.0.0.1:{stack.at[1]}")
+        assert (answer.status, answer.get("content-type")) == (200, "application/x-ns-proxy-autoconfig")
+        assert f"PROXY 127.0.0.1:{stack.at[1]}" in answer.text
+        assert raw.get(stack.at, "/wpad.dat", method="HEAD").status == 200
+
+
+def test_a_client_that_asks_too_fast_waits_with_stored_answers_too(origin):
+    origin.otherwise(response(b"kept", "Cache-Control: max-age=60"))
+    with proxy(f"{allow(origin)}\nrequests = 1") as stack:
+        answers = [ask(stack, origin) for _ in range(12)]
+        assert {200, 429} == {answer.status for answer in answers}
+        refused = next(answer for answer in answers if answer.status == 429)
+        assert refused.get("retry-after") == "1"
+        assert ask(stack, origin, source="127.0.0.9").status == 403  # not in `clients`: other words
+        raw.wait_until(lambda: ask(stack, origin).status == 200)
+
+
+SHAPED = """
+[[rule]]
+name = "slow"
+match = { mode = "forward" }
+action = "allow"
+bandwidth = "few"
+[bandwidth]
+few = "1Mbit/s"
+"""
+
+
+@pytest.mark.parametrize("tunnelled", [False, True])
+def test_a_connection_of_a_class_has_its_rate_and_leaves_the_class_with_its_end(origin, tunnelled):
+    origin.otherwise(response(b"x" * 1000))
+    with proxy(f"{allow(origin)}\nconnect_ports = [{origin.port}]", SHAPED) as stack:
+        with raw.Connection(stack.at) as connection:
+            if tunnelled:
+                connection.send(raw.request("CONNECT", origin.address, host=origin.address))
+                assert connection.read_response("CONNECT").status == 200
+                connection.send(raw.request("GET", "/", host=origin.address))
+            else:
+                connection.send(raw.request("GET", f"http://{origin.address}/", host=origin.address))
+            assert connection.read_response("GET").status == 200
+            assert stack.call(lambda: [(one.name, one.paced) for one in stack.front.shaper._members.values()]) == [
+                ("few", 125_000.0)
+            ]
+            (sock,) = stack.call(lambda: [one.sock for one in stack.front.shaper._members.values()])
+            paced = int.from_bytes(stack.call(lambda: sock.getsockopt(1, 47, 4)), "little")
+            assert paced == 125_000
+            stack.call(stack.front.shaper.tick)
+        raw.wait_until(lambda: stack.call(lambda: len(stack.front.shaper)) == 0)

@@ -277,6 +277,7 @@ class Stack:
             memo=self._memo and config.cache.memory > 0,
             most_connections=config.limits.connections or 10_000,
             memo_bytes=config.cache.memory // MEMO_SHARE,
+            rates={name: float(one.rate) for name, one in config.bandwidth.items()},
         )
         scheme = b"http" if self._tls is None else b"https"
         self.doors = []

@@ -56,6 +56,7 @@ class MemoryWriter:
         self.body += b"".join(chunks)
         self.end()
 
+    def shape(self, bandwidth: str) -> None: ...
     def last(self) -> None: ...
 
     def reset(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from config.load import accept
 from proxy import errors
-from proxy.exchange import Client, Origin, Route, Tunnel
+from proxy.exchange import Client, FixedAnswer, Origin, Route, Tunnel
 from proxy.http.message import Fields, RequestHead
 from proxy.modes.every import Modes
 from proxy.modes.forward import PARENTS, listeners_of, ours_of
@@ -190,3 +190,70 @@ def test_a_login_for_a_parent_is_one_line_and_shown_nowhere():
     for wrong in (b"", b"user", b"a:b\nc:d\n"):
         with pytest.raises(ValueError, match="one line"):
             Modes(config, {}, secrets={"l": wrong})
+
+
+# ---- what is counted, shaped, and served here ------------------------------------------------------------------------
+
+SLOW = """
+[[rule]]
+name = "guests"
+match = { mode = "forward", client = "192.168.8.16/28" }
+action = "allow"
+bandwidth = "few"
+[[rule]]
+name = "inside"
+match = { mode = "forward", destination = "10.0.0.0/8" }
+action = "deny"
+[[rule]]
+name = "rest"
+match = { mode = "forward" }
+action = "allow"
+bandwidth = "many"
+[bandwidth]
+few = "1Mbit/s"
+many = "10Mbit/s"
+"""
+
+
+def test_a_rule_puts_connections_into_a_class_also_where_the_address_is_still_to_be_judged():
+    mode = build(SLOW)
+    assert ask(mode, address="192.168.8.17").bandwidth == "few"
+    assert ask(mode, "example.org:443", method="CONNECT").bandwidth == "many"
+    assert ask(build()).bandwidth == ""
+
+
+def test_requests_of_one_client_beyond_the_rate_have_to_wait_and_others_do_not():
+    mode = build("requests = 2\n")
+    request = head()
+
+    def go(address, user="", wall=1_800_000_000.0):
+        return mode.route(request, client(address), user, wall)
+
+    ways = [go("192.168.8.7") for _ in range(5)]
+    assert [isinstance(way, Route) for way in ways] == [True] * 4 + [False]
+    assert ways[0].counted
+    assert ways[-1].kind is errors.TOO_FAST
+    assert ways[-1].wait == pytest.approx(0.5)
+    assert isinstance(go("192.168.8.8"), Route)
+    assert isinstance(go("192.168.8.7", wall=1_800_000_000.6), Route)
+
+
+def test_users_are_counted_by_name_and_not_by_address():
+    mode = build("requests = 1\n")
+    for user in ("anna", "ben"):
+        ways = [mode.route(head(), client(f"192.168.8.{n}"), user, 1_800_000_000.0) for n in range(3)]
+        assert [isinstance(way, Route) for way in ways] == [True, True, False]
+
+
+def test_browsers_are_told_how_to_use_the_proxy_by_itself():
+    mode = build('allow_private = ["192.168.8.0/24", "10.0.0.5:8080"]\npac = { direct = "intern.example" }\n')
+    made = ask(mode, "192.168.8.4:3128", scheme="", path="/proxy.pac")
+    assert isinstance(made, FixedAnswer)
+    assert b'"PROXY 192.168.8.4:3128"' in made.body
+    assert b"[3232237568, 256]" in made.body
+    assert b'["intern.example"]' in made.body
+    assert b"167772165" not in made.body
+    assert ask(mode, "x", scheme="", path="/wpad.dat", method="HEAD") == made
+    assert ask(mode, "x", scheme="", path="/proxy.pac", method="POST").kind is errors.NO_SERVER
+    assert ask(mode, "x", scheme="", path="/").kind is errors.NO_SERVER
+    assert ask(mode, "x", scheme="", path="/proxy.pac", address="192.168.9.1").kind is errors.STRANGER
