@@ -314,7 +314,11 @@ class Keepalived(System):
             self.node.process.wait(30)
             self.node.start()
             wait_until(lambda: serves(self.node.namespace), 30, 0.1)
-        if event == "group":  # nobody has removed the address that it left
+        if event == "group":  # a zombie counts as running for the next one
+            self._daemons["a"].process.wait(10)
+            for name in ("pid", "vrrp.pid"):
+                (self.folder / "keepalived-a" / name).unlink(missing_ok=True)
+            # nobody has removed the address that it left
             with contextlib.suppress(AssertionError):
                 self.lab["a"].run("ip", "address", "del", "192.168.8.100/24", "dev", "eth0")
         if event in {"stop", "handover", "group"}:

@@ -328,12 +328,20 @@ class Pair:
     def settle(self, active: str = "a") -> None:
         """That node is Active, the other Backup and able to take over. Who was first at the start, has it at first."""
         wait_until(lambda: any(node.states() == {"active"} for node in self.nodes.values()), 30)
-        for node in self.nodes.values():
-            wait_until(node.serves, 30)
-        if self[active].states() != {"active"}:
-            wait_until(lambda: self[active].ask("handover")["ok"], 10, 0.1)
-        for host, node in self.nodes.items():
-            node.wait_for("active" if host == active else "backup")
+        end = time.monotonic() + 60
+        while not self._is_settled(active):  # who was ill may still be about to let go
+            assert time.monotonic() < end, self.said()
+            for node in self.nodes.values():
+                wait_until(node.serves, 30)
+            if self[active].states() != {"active"}:
+                self[active].ask("handover")
+            time.sleep(0.05)
+
+    def _is_settled(self, active: str) -> bool:
+        wanted = {host: {"active" if host == active else "backup"} for host in self.nodes}
+        return {host: node.states() for host, node in self.nodes.items()} == wanted and all(
+            node.serves() for node in self.nodes.values()
+        )
 
     def settle_down(self) -> None:
         """Long enough for a second move, if there were one: both can serve, and a few intervals more."""
