@@ -695,10 +695,6 @@ class Transparent(Table, frozen=True, kw_only=True):
     refuse_quic: Annotated[bool, about("Refuse HTTPS over UDP, which would pass unseen; browsers then take TCP.")] = (
         True
     )
-    spoof: Annotated[
-        bool,
-        about("Reach origins from the client's own address (with `tproxy`, where answers come back through here)."),
-    ] = False
     exempt: Annotated[tuple[Network, ...], about("Destinations that are reached directly.")] = ()
     exempt_clients: Annotated[tuple[Network, ...], about("Clients that are left alone.")] = ()
     allow_private: Annotated[

@@ -175,7 +175,6 @@ class Origin:
     tls_verify: bool = True
     tls_ca: str = ""
     parent: bytes | None = field(default=None, repr=False)  # a proxy, with its Proxy-Authorization; b"": it wants none
-    source: str = ""  # address that the connection comes from, where it is not ours (transparent mode)
     reach: Reach | None = None  # None: configured by the operator, who may name any address
     address: str = field(init=False, compare=False)  # host:port, worked out once: it is looked at for each request
     number: int = field(init=False, compare=False)  # its hash, likewise

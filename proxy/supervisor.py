@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _START_LIMIT: Final = 60.0  # seconds from exec to Ready, on a slow and busy machine
 _GRACE: Final = 1.0  # beyond the drain time, until the kill
+_LAST_BYTES: Final = 5.0  # seconds that a client has to take what is left in the kernel
+_LOOK: Final = 0.05
 _ADMIN_DRAIN: Final = 2.0
 _LET_GO: Final = 0.25  # seconds that ha waits for an instant without requests, before it lets go of its addresses
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -90,6 +92,8 @@ class Supervisor:
         self._was_ready = False
         self._stopping = False
         self._workers_told = False  # to drain
+        self._leave_by: MonoTime | None = None  # at the end, with bytes on their way to clients of a gateway
+        self._next_look: MonoTime | None = None
         self._exit: int | None = None
         self._dirty = True  # state.json is behind
         self._next_alive = MonoTime(0.0)
@@ -137,6 +141,8 @@ class Supervisor:
         moments = [process.due for process in self._processes.values() if process.due is not None]
         if self._reload is not None and self._reload.deadline is not None:
             moments.append(self._reload.deadline)
+        if self._next_look is not None:
+            moments.append(self._next_look)
         if self._notifier.watchdog is not None:
             moments.append(self._next_alive)
         if self._refreshes.next is not None and self._reload is None and self._may_reload():
@@ -543,8 +549,15 @@ class Supervisor:
         admin = self._processes["admin"]
         if admin.alive and admin.state is not State.DRAINING:
             self._drain(admin, _ADMIN_DRAIN)
-        elif not admin.alive:
+        elif not admin.alive and self._may_leave(now):
             self._exit = 0
+
+    def _may_leave(self, now: MonoTime) -> bool:
+        """What was answered last has arrived: the kernel would lose it without our table (transparent mode)."""
+        if self._leave_by is None:
+            self._leave_by = MonoTime(now + _LAST_BYTES)
+        self._next_look = MonoTime(now + _LOOK) if now < self._leave_by and self._gateway.has_unsent() else None
+        return self._next_look is None
 
     def _kill_all(self) -> None:
         """Whatever still runs is killed and reaped."""

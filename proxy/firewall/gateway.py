@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from contextlib import suppress
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy import rights
@@ -17,10 +19,12 @@ from proxy.firewall import nftables, ruleset
 from proxy.firewall.nftables import FirewallError, Nftables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from config.schema import Transparent
 
+_TABLES: Final = (Path("/proc/thread-self/net/tcp"), Path("/proc/thread-self/net/tcp6"))
+_SENDING: Final = frozenset({"01", "04", "08", "09", "0B"})  # ESTABLISHED, and what follows a close of ours
 _PATIENCE: Final = 20.0  # seconds for the process that sets routes, on a busy machine
 
 
@@ -69,6 +73,10 @@ class Gateway:
         """New connections go past us; those that we have go on. Raises FirewallError."""
         self._ending = True
         self._settle()
+
+    def has_unsent(self) -> bool:
+        """Some connection that was taken still has bytes on their way to a client, which need our table."""
+        return self._config is not None and bool(self._in_place) and has_unsent(_ports_of(self._config))
 
     def close(self) -> None:
         """Nothing of ours is left in the kernel. Raises FirewallError."""
@@ -121,6 +129,24 @@ def prepare(config: Transparent, *, first: bool) -> None:
         set_routes("remove", (4, 6))  # what a killed instance left
     if wanted.tproxy:
         set_routes("add", wanted.families)
+
+
+def _ports_of(config: Transparent) -> frozenset[int]:
+    """The local ports of taken connections: ours, and with tproxy those that the clients asked for."""
+    foreign = (*config.http_ports, *config.https_ports) if config.method == "tproxy" else ()
+    return frozenset((config.port, config.https_port, *foreign))
+
+
+def has_unsent(ports: Collection[int]) -> bool:
+    """Whether the kernel holds bytes of a connection of one of these local ports that its peer has not taken."""
+    for table in _TABLES:
+        with suppress(OSError):
+            for line in table.read_text().splitlines()[1:]:
+                columns = line.split()
+                port = int(columns[1].rpartition(":")[2], 16)
+                if port in ports and columns[3] in _SENDING and int(columns[4].partition(":")[0], 16):
+                    return True
+    return False
 
 
 def interfaces() -> list[str]:

@@ -72,8 +72,7 @@ class Transparent:
     def origin(self, client: Client) -> Origin:
         assert client.destination is not None
         address, port = client.destination
-        source = client.address if self.options.spoof and self.options.method == "tproxy" else ""
-        return Origin("http", address, port, reach=self.reach, source=source)
+        return Origin("http", address, port, reach=self.reach)
 
     def judge_hello(self, said: Hello | Unfinished | NoHello, client: Client) -> Tunnel | Failure:
         """What becomes of a connection of HTTPS that began with this; Unfinished: it has said no more in time."""

@@ -6,9 +6,21 @@ reach others unasked; nothing leaves the namespaces.
 
 from __future__ import annotations
 
+import asyncio
+import json
+import threading
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from tests.kit.dns import FakeNameServer
 from tests.kit.netns import Namespace, is_up, wait_until
+from tests.kit.origin import FakeOrigin
+from tests.kit.proxy import command_line, environment
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
 
 CLIENT, CLIENT6 = "192.168.8.50", "fd00:8::50"
 GATEWAY, GATEWAY6 = "192.168.8.1", "fd00:8::1"
@@ -59,6 +71,88 @@ class Yard:
     def close(self) -> None:
         for namespace in self._namespaces.values():
             namespace.close()
+
+
+class Gate:
+    """`tandem run` on a gateway of the yard."""
+
+    def __init__(self, yard: Yard, folder: Path, text: str) -> None:
+        self.yard = yard
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tandem.toml").write_text(text)
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        with (self.folder / "output").open("ab") as out:
+            self.process = self.yard.gateway.popen(
+                command_line("run", "-c", self.folder / "tandem.toml", "--runtime", self.folder / "run"),
+                stdout=out,
+                stderr=out,
+                env=environment(),
+            )
+        wait_until(lambda: "TAKING" in self.taking.upper() or self.process.poll() is not None, 30)
+        assert self.process.poll() is None, self.output
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "output").read_text()
+
+    @property
+    def state(self) -> dict:
+        try:
+            return json.loads((self.folder / "run" / "state.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+    @property
+    def taking(self) -> str:
+        """As `tandem status` says it."""
+        return self.state.get("transparent", {}).get("state", "")
+
+    def pid(self, name: str) -> int:
+        return next(one["pid"] for one in self.state["processes"] if one["name"] == name)
+
+    def log(self) -> list[str]:
+        path = self.folder / "access.log"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(20)
+
+
+@contextmanager
+def serve_names(yard: Yard, names: dict[str, list[str]]):
+    """A name server on the internet, at ORIGIN port 53."""
+    ready = threading.Event()
+    end: list[Callable[[], None]] = []
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        end.append(lambda: loop.call_soon_threadsafe(ended.set))
+        server = FakeNameServer({name: (addresses, 60) for name, addresses in names.items()})
+        transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=(ORIGIN, 53))
+        server.transport = transport
+        ready.set()
+        await ended.wait()
+        transport.close()
+
+    thread = threading.Thread(target=yard.internet.run_async, args=(serve(), 600))
+    thread.start()
+    ready.wait(10)
+    try:
+        yield
+    finally:
+        end[0]()
+        thread.join(10)
+
+
+def origin_at(yard: Yard, address: str = ORIGIN, port: int = 80, **more) -> FakeOrigin:
+    """An origin on the internet."""
+    return yard.internet.call(lambda: FakeOrigin(address=address, port=port, **more))
 
 
 @contextmanager

@@ -93,12 +93,6 @@ def test_https_without_a_name_is_refused_where_a_name_is_demanded(said):
     assert isinstance(build('nameless = "deny"').judge_hello(Hello("a.example"), client()), Tunnel)
 
 
-def test_a_client_is_imitated_only_where_its_packets_come_back_through_here():
-    said = 'method = "tproxy"\nspoof = true'
-    assert build(said).origin(client()).source == "192.168.8.7"
-    assert build('method = "tproxy"').origin(client()).source == ""
-
-
 def test_the_pool_of_an_origin_is_that_origin_alone():
     modes = Modes(accept((GATEWAY + '[forward]\nlisten = ":3128"\n').encode(), "test"), {})
     spec = modes.pool_spec("transparent", modes.transparent.origin(client()))

@@ -1,0 +1,271 @@
+"""The gateway as its clients do not see it: `tandem run` between a client and an internet, in network namespaces."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+
+import pytest
+import trustme
+
+from tests.kit.netns import wait_until
+from tests.kit.origin import response
+from tests.kit.yard import CLIENT, GATEWAY, ORIGIN, ORIGIN6, OTHER, Gate, make_yard, origin_at, serve_names
+
+FRESH = "Cache-Control: max-age=60"
+METHODS = pytest.mark.parametrize("method", ["redirect", "tproxy"])
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def yard(authority, tmp_path_factory):
+    """With origins on the internet: of `shop.example` and, at OTHER, of somebody else."""
+    with make_yard() as made:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("shop.example", "other.example").configure_cert(context)
+        authority.cert_pem.write_to_path(str(tmp_path_factory.mktemp("ca") / "ca.pem"))
+        made.origins = [
+            origin_at(made),
+            origin_at(made, ORIGIN6),
+            origin_at(made, OTHER),
+            origin_at(made, port=443, tls=context),
+            origin_at(made, port=8080),
+        ]
+        with serve_names(made, {"shop.example": [ORIGIN, ORIGIN6], "other.example": [OTHER]}):
+            yield made
+        for origin in made.origins:
+            origin.stop()
+
+
+@pytest.fixture(autouse=True)
+def _fresh(request):
+    if "yard" in request.fixturenames:
+        for number, origin in enumerate(request.getfixturevalue("yard").origins):
+            origin.forget()
+            origin.otherwise(response(b"origin %d" % number, FRESH))
+
+
+@pytest.fixture
+def gate(yard, tmp_path):
+    """Starts a gateway."""
+    started = []
+
+    def start(more="", rest=""):
+        text = f"""
+[transparent]
+interface = "lan0"
+clients = ["192.168.8.0/24", "fd00:8::/64"]
+{more}
+[dns]
+servers = ["{ORIGIN}:53"]
+[log]
+access = {{ file = "access.log", format = "{{client}} \\"{{request}}\\" {{status}} {{outcome}} {{upstream}}" }}
+{rest}
+"""
+        started.append(Gate(yard, tmp_path / f"gate{len(started)}", text))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+    assert "inet tandem" not in yard.gateway.run("nft", "list", "tables")
+
+
+def curl(yard, url, *more, at=ORIGIN, check=True):
+    """(head, body) of what a client gets that believes `at` to be the host of the URL."""
+    host, port = url.partition("://")[2].partition("/")[0], 443 if url.startswith("https") else 80
+    found = yard.client.run(
+        "curl", "-sS", "-i", "-m", "10", "--resolve", f"{host}:{port}:{at}", *more, url, check=check
+    )
+    head, _, body = found.partition("\n\n")
+    return head.lower(), body
+
+
+@METHODS
+@pytest.mark.parametrize("at", [ORIGIN, ORIGIN6])
+def test_a_page_goes_through_the_cache_for_a_client_who_knows_of_nothing(yard, gate, method, at):
+    running = gate(f'method = "{method}"')
+    number = [ORIGIN, ORIGIN6].index(at)
+    assert "fwd=uri-miss; stored" in curl(yard, "http://shop.example/page", at=at)[0]
+    head, body = curl(yard, "http://shop.example/page", at=at)
+    assert "; hit" in head
+    assert body == f"origin {number}"
+    assert len(yard.origins[number].requests) == 1
+    assert yard.origins[number].requests[0].get("host") == "shop.example"
+    wait_until(lambda: len(running.log()) == 2)
+    assert CLIENT in running.log()[0] or "fd00:8::50" in running.log()[0]
+
+
+@METHODS
+def test_a_name_that_has_another_address_neither_fills_the_cache_nor_gets_from_it(yard, gate, method):
+    """The forger's host answers for shop.example; nobody else may ever hear it."""
+    gate(f'method = "{method}"')
+    assert curl(yard, "http://shop.example/page")[1] == "origin 0"
+    head, body = curl(yard, "http://shop.example/page", at=OTHER)
+    assert body == "origin 2"
+    assert "fwd=bypass; detail=name-unproven" in head
+    assert curl(yard, "http://shop.example/page")[1] == "origin 0"
+    head, body = curl(yard, "http://other.example/page", at=ORIGIN)
+    assert (body, "name-unproven" in head) == ("origin 0", True)
+    assert "fwd=uri-miss" in curl(yard, "http://other.example/page", at=OTHER)[0]
+
+
+@pytest.mark.parametrize("name", ["nowhere.example", "shop.example:8080", "10.0.0.1", "100.200.0.21", "[::1]"])
+def test_a_host_that_is_not_where_it_was_going_is_fetched_there_and_kept_by_nobody(yard, gate, name):
+    gate()
+    for _ in range(2):
+        head, body = curl(yard, f"http://{ORIGIN}/x", "-H", f"Host: {name}")
+        assert (body, "name-unproven" in head) == ("origin 0", True)
+    assert [one.get("host") for one in yard.origins[0].requests] == [name, name]
+
+
+@METHODS
+def test_https_is_the_origins_own_byte_for_byte_and_logged_by_name_and_size(yard, gate, method, authority, tmp_path):
+    running = gate(f'method = "{method}"')
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    yard.origins[3].otherwise(response(bytes(range(256)) * 4000, FRESH))
+    found = tmp_path / "found"
+    yard.client.run(
+        "curl",
+        "-sS",
+        "--cacert",
+        tmp_path / "ca.pem",
+        "-m",
+        "20",
+        "--resolve",
+        f"shop.example:443:{ORIGIN}",
+        "-o",
+        found,
+        "https://shop.example/",
+    )
+    assert found.read_bytes() == bytes(range(256)) * 4000
+    wait_until(running.log)
+    assert running.log()[0].startswith(f'{CLIENT} "CONNECT shop.example:443 HTTP/1.1" 200 tunnel {ORIGIN}:443')
+
+
+def test_what_is_exempt_or_not_asked_for_is_not_touched(yard, gate):
+    gate(f'exempt = ["{OTHER}/32"]')
+    assert "cache-status" not in curl(yard, "http://other.example/", at=OTHER)[0]
+    assert "cache-status" in curl(yard, "http://shop.example/")[0]
+    assert "cache-status" not in yard.client.run("curl", "-sSi", "-m", "10", f"http://{ORIGIN}:8080/").lower()
+    assert "cache-status" not in yard.gateway.run("curl", "-sSi", "-m", "10", f"http://{ORIGIN}/").lower()
+
+
+def test_nobody_uses_the_gateway_as_a_proxy_by_its_name(yard, gate):
+    gate()
+    for port in (3129, 3130):
+        found = yard.client.run(
+            "curl", "-sS", "-m", "5", "-x", f"http://{GATEWAY}:{port}", "http://shop.example/", check=False
+        )
+        assert found == ""
+    assert yard.origins[0].requests == []
+
+
+def test_a_private_destination_is_refused_unless_allowed(yard, gate):
+    private = "10.9.9.9"
+
+    def own(ipr):
+        index = ipr.link_lookup(ifname="eth0")[0]
+        ipr.addr("add", index=index, address=private, prefixlen=32)
+
+    yard.internet.netlink(own)
+    yard.gateway.netlink(lambda ipr: ipr.route("add", dst=f"{private}/32", gateway=ORIGIN))
+    origin = origin_at(yard, private)
+    try:
+        origin.otherwise(response(b"within"))
+        running = gate()
+        assert " 403 " in curl(yard, f"http://{private}/", at=private)[0]
+        assert origin.requests == []
+        running.stop()
+        gate(f'allow_private = ["{private}:80"]')
+        assert curl(yard, f"http://{private}/", at=private)[1] == "within"
+    finally:
+        origin.stop()
+
+
+# ---- ends ------------------------------------------------------------------------------------------------------------
+
+
+def nothing_is_left(yard):
+    return all(
+        "tandem" not in text and "7453" not in text
+        for text in (
+            yard.gateway.run("nft", "list", "tables"),
+            yard.gateway.run("ip", "rule"),
+            yard.gateway.run("ip", "-6", "rule"),
+            yard.gateway.run("ip", "route", "show", "table", "all"),
+        )
+    )
+
+
+@METHODS
+def test_a_polite_stop_leaves_nothing_and_breaks_no_download(yard, gate, method):
+    running = gate(f'method = "{method}"')
+    size = 3_000_000
+    yard.origins[0].otherwise(response(b"x" * size, "Cache-Control: no-store"))
+
+    def begin():
+        sock = socket.create_connection((ORIGIN, 80), 10)
+        sock.sendall(b"GET /large HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        return sock, len(sock.recv(1000))
+
+    sock, heard = yard.client.call(begin)
+    running.process.terminate()
+    wait_until(lambda: running.taking == "direct", 10)
+    assert "cache-status" not in curl(yard, "http://other.example/", at=OTHER)[0]
+    with sock:
+        sock.settimeout(10)
+        while heard < size:
+            piece = sock.recv(1 << 16)
+            assert piece
+            heard += len(piece)
+    running.process.wait(20)
+    assert nothing_is_left(yard)
+
+
+@METHODS
+def test_with_its_worker_dead_traffic_goes_past_at_once_and_through_again_when_it_is_back(yard, gate, method):
+    running = gate(f'method = "{method}"')
+    supervisor = running.process.pid
+    for _ in range(4):  # the fifth death would be a crash loop
+        worker = running.pid("worker-0")
+        yard.gateway.call(lambda pid=worker: __import__("os").kill(pid, signal.SIGKILL))
+        wait_until(lambda pid=worker: running.pid("worker-0") not in {0, pid} and running.taking == "taking", 20)
+    assert running.process.pid == supervisor
+    assert "cache-status" in curl(yard, "http://shop.example/")[0]
+
+
+@METHODS
+def test_after_the_death_of_everything_traffic_is_direct_and_the_next_start_clears_what_is_left(yard, gate, method):
+    running = gate(f'method = "{method}"')
+    running.process.kill()
+    running.process.wait(10)
+    wait_until(lambda: "tandem" not in yard.gateway.run("nft", "list", "tables"), 10)
+    assert "cache-status" not in curl(yard, "http://shop.example/")[0]
+    again = gate(f'method = "{method}"')
+    assert "cache-status" in curl(yard, "http://shop.example/")[0]
+    again.stop()
+    assert nothing_is_left(yard)
+
+
+def test_a_reload_changes_what_is_taken_and_a_bad_one_changes_nothing(yard, gate):
+    running = gate()
+    file = running.folder / "tandem.toml"
+    good = file.read_text()
+    file.write_text(good.replace('interface = "lan0"', 'interface = "lan7"'))
+    running.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "no interface lan7; there are" in running.output, 20)
+    assert "cache-status" in curl(yard, "http://shop.example/")[0]
+    file.write_text(good.replace("[dns]", f'exempt = ["{ORIGIN}/32"]\n[dns]'))
+    running.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "cache-status" not in curl(yard, "http://shop.example/")[0], 20)
+    file.write_text(good.replace("[transparent]", '[transparent]\nmethod = "tproxy"'))
+    running.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "cache-status" in curl(yard, "http://shop.example/")[0], 20)
+    assert "tproxy" in yard.gateway.run("nft", "list", "ruleset")
