@@ -100,10 +100,13 @@ class Gateway:
 
     def _fitting(self) -> str:
         config = self._config
-        if config is None or (not self._serving and config.fail == "open"):
+        if config is None:
             return ""
-        wanted = ruleset.interception(config)
-        return ruleset.farewell(wanted) if self._ending else ruleset.table(wanted)
+        if self._ending:  # workers that drain do not serve any more, and have connections all the same
+            return ruleset.farewell(ruleset.interception(config)) if self._in_place else ""
+        if not self._serving and config.fail == "open":
+            return ""
+        return ruleset.table(ruleset.interception(config))
 
 
 # ---- before it is accepted -------------------------------------------------------------------------------------------

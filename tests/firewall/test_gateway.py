@@ -201,6 +201,8 @@ def test_a_farewell_lets_what_is_taken_go_on_and_takes_nothing_new(yard, take, d
 
     with connect(yard, ORIGIN) as client, taken.call(accept) as ours:
         taken.call(taken.gateway.end)
+        taken.call(taken.gateway.serve, serving=False)
+        assert taken.gateway.taking is Taking.DIRECT
         assert yard.client.call(knock(yard, ORIGIN, 80)) == b"o"
         client.sendall(b"more")
         ours.settimeout(5)
