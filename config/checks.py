@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from config import access, caching, pair, patterns
 from config.faults import Path, Problem, quote, suggest
-from config.schema import FORWARD, Admin, Cache, Forward, Ha, Limits, NameList, Rule, Site
+from config.schema import FORWARD, TRANSPARENT, Admin, Cache, Forward, Ha, Limits, NameList, Rule, Site, Transparent
 from config.units import Listen, parse_address
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class View:
     limits: Limits = field(default_factory=Limits)
     ha: Ha | None = None
     forward: Forward | None = None
+    transparent: Transparent | None = None
     complete: bool = True  # no table is missing
 
 
@@ -66,6 +67,8 @@ def check(view: View) -> Findings:
     for (_, one), (j, other) in combinations(sorted(view.sites.items()), 2):
         _check_pair_of_sites(found, one, j, other)
     _check_admin(found, view)
+    if view.transparent is not None:
+        _check_transparent(found, view, view.transparent)
     if view.forward is not None:
         _check_forward(found, view, view.forward)
     for i, rule in view.rules.items():
@@ -379,6 +382,27 @@ def _check_forward(found: Findings, view: View, forward: Forward) -> None:
     for n, network in enumerate(forward.clients):
         if network.prefixlen == 0:
             found.warn(("forward", "clients", n), f"`{network}` is everybody: this is an open proxy")
+
+
+def _check_transparent(found: Findings, view: View, options: Transparent) -> None:
+    for key, without in (("interface", "nothing comes in"), ("clients", "nobody's connections are taken")):
+        if not getattr(options, key):
+            found.fault(("transparent", key), f"without `{key}` {without}")
+    if TRANSPARENT in view.site_names:
+        found.fault(
+            ("transparent",), f"a site has the name {quote(TRANSPARENT)}, which counts and logs what [transparent] does"
+        )
+    if options.https == "splice" and options.port == options.https_port:
+        found.fault(("transparent", "https_port"), "HTTP and HTTPS arrive at different ports", "such as 3130")
+    for port in set(options.http_ports) & set(options.https_ports):
+        found.fault(("transparent", "https_ports"), f"{port} is in `http_ports` too")
+    others = [(other, f"site {quote(site.name)}") for site in view.sites.values() for other in site.listen]
+    others += [(other, "[forward]") for other in (view.forward.listen if view.forward is not None else ())]
+    others += [(other, "[admin]") for other in view.admin.listen]
+    for listen, key in zip(options.arrivals, ("port", "https_port"), strict=False):
+        for other, whose in others:
+            if other.port == listen.port:
+                found.fault(("transparent", key), f"port {listen.port} belongs to {whose} already")
 
 
 # ---- the rest --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from config import checks, convert, files, presets
 from config.faults import Fault, Faults, Problem, spell_path
 from config.place import Places
-from config.schema import Admin, Cache, Config, Forward, Ha, Limits, NameList, Rule, Site
+from config.schema import Admin, Cache, Config, Forward, Ha, Limits, NameList, Rule, Site, Transparent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -151,6 +151,8 @@ def _view(made: convert.Conversion, data: dict[str, Any]) -> checks.View:
                 view.limits = table
             case (("forward",), Forward()) if made.is_sound("forward"):
                 view.forward = table
+            case (("transparent",), Transparent()) if made.is_sound("transparent"):
+                view.transparent = table
             case (("ha",), Ha()) if made.is_sound("ha"):
                 view.ha = table
     view.bandwidth_names = (

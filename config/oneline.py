@@ -36,6 +36,24 @@ def build_forward(
     return "\n".join([*lines, *_others(memory, admin)]) + "\n"
 
 
+def build_transparent(
+    interface: str,
+    clients: Sequence[str],
+    *,
+    method: str = "redirect",
+    https: str = "splice",
+    memory: str = "",
+    admin: str = "",
+) -> str:
+    """TOML of a gateway's proxy for clients of these networks behind this interface."""
+    lines = ["[transparent]", f"interface = {quote(interface)}", f"clients = {_texts(clients)}"]
+    if method != "redirect":
+        lines.append(f"method = {quote(method)}")
+    if https != "splice":
+        lines.append(f"https = {quote(https)}")
+    return "\n".join([*lines, *_others(memory, admin)]) + "\n"
+
+
 def _others(memory: str, admin: str) -> list[str]:
     lines = []
     if memory:

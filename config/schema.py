@@ -681,6 +681,9 @@ class Transparent(Table, frozen=True, kw_only=True):
         about("Interfaces by which clients come in."),
     ]
     clients: Annotated[tuple[Network, ...], about("Networks of the clients whose connections are taken.")]
+    otherwise: Annotated[
+        Literal["allow", "deny"], about("What becomes of a client's connection that no rule matches.")
+    ] = "allow"
     method: Annotated[
         Literal["redirect", "tproxy"],
         about("How connections are taken: by translating their destination, or as they are (IP_TRANSPARENT)."),

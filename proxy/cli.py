@@ -10,18 +10,22 @@ import argparse
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from config import oneline, render
+from ha.rtnl import Kernel
 from proxy import launch, runtime, screen, versions
 from proxy.candidate import CandidateError, Source
+from proxy.firewall import ruleset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from config.schema import Config
     from proxy.candidate import Candidate
     from proxy.runtime import RuntimeFolder
 
@@ -29,13 +33,14 @@ FINE: Final = 0
 FAULTY: Final = 1
 
 _RELOAD_LIMIT: Final = 90.0  # seconds; more than the supervisor gives its children
-_LIGHT: Final = ("run", "reverse", "forward", "demo", "check", "config", "init", "reload", "version")
+_LIGHT: Final = ("run", "reverse", "forward", "transparent", "demo", "check", "config", "init", "reload", "version")
 
 _EPILOG: Final = """\
 first steps:
   tandem demo                                    an origin and the proxy in front of it, on loopback
   tandem reverse :80 http://127.0.0.1:8080       a cache in front of Tomcat, without a file
   tandem forward :3128 --clients 192.168.8.0/24  a proxy for the clients of a network, without a file
+  tandem transparent lan0                        on a gateway, for clients who configure nothing
   tandem init tomcat > tandem.toml               a file to start from
   tandem check -c tandem.toml                    every fault at once, with line and remedy
   tandem run -c tandem.toml                      serve; SIGHUP or `tandem reload` takes changes over
@@ -135,6 +140,36 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     _options_without_file(forward)
     forward.set_defaults(run=run_forward)
+
+    transparent = commands.add_parser(
+        "transparent",
+        help="take the web traffic that passes this gateway, without a file",
+        description="On a gateway: connections of clients behind an interface go through the cache; they configure"
+        " nothing. Firewall rules and routes come and go with the process. Needs root.",
+        epilog="example: tandem transparent lan0; to see what the kernel would be told: tandem transparent lan0"
+        " --show-rules",
+    )
+    transparent.add_argument("interface", metavar="INTERFACE", help="where clients come in: lan0")
+    transparent.add_argument(
+        "--clients",
+        metavar="NETWORK",
+        default="",
+        help="whose connections are taken: 192.168.8.0/24; a comma between (the interface's own networks)",
+    )
+    transparent.add_argument(
+        "--method", choices=("redirect", "tproxy"), default="redirect", help="how they are taken (redirect)"
+    )
+    transparent.add_argument(
+        "--https",
+        choices=("splice", "off"),
+        default="splice",
+        help="read the server name of HTTPS and pass it on unopened, or leave it alone (splice)",
+    )
+    transparent.add_argument(
+        "--show-rules", action="store_true", help="print the nftables table and the routes, and change nothing"
+    )
+    _options_without_file(transparent)
+    transparent.set_defaults(run=run_transparent)
 
     demo = commands.add_parser(
         "demo",
@@ -240,6 +275,44 @@ def run_forward(options: argparse.Namespace) -> int:
         admin=options.admin,
     )
     return _run_text(text, options)
+
+
+def run_transparent(options: argparse.Namespace) -> int:
+    clients = options.clients.split(",") if options.clients else networks_of(options.interface)
+    if not clients:
+        known = ", ".join(sorted(name for _, name in socket.if_nameindex()))
+        said = f"{options.interface} has no address to know its clients by: give --clients, or one of {known}"
+        print(f"tandem: {said}", file=sys.stderr)  # noqa: T201 - what a command says
+        return FAULTY
+    text = oneline.build_transparent(
+        options.interface,
+        clients,
+        method=options.method,
+        https=options.https,
+        memory=options.memory,
+        admin=options.admin,
+    )
+    if options.show_rules:
+        source = Source(oneline.NAME, Path.cwd(), text=text.encode(errors="surrogateescape"))
+        return _with_faults(source, lambda checked: _print(_spell_rules(checked.load().config)))
+    return _run_text(text, options)
+
+
+def networks_of(interface: str) -> list[str]:
+    """The networks that an interface has an address in, link-local ones aside."""
+    kernel = Kernel()
+    try:
+        found = kernel.interface(interface)
+    finally:
+        kernel.close()
+    addresses = found.addresses if found is not None else ()
+    return list(dict.fromkeys(str(one.network) for one in addresses if not one.ip.is_link_local))
+
+
+def _spell_rules(config: Config) -> str:
+    assert config.transparent is not None
+    wanted = ruleset.interception(config.transparent)
+    return ruleset.table(wanted) + "\n".join(ruleset.route_commands(wanted))
 
 
 def _run_text(text: str, options: argparse.Namespace) -> int:

@@ -221,14 +221,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Unproven:
-    """Two routes to where a client was going, which has named a host on its own word: whether the name has the address
-    that is reached decides between them.
+    """Two ways for a client that has named a host on its own word: whether the name has the address that it was going
+    to decides between them.
     """
 
     name: str
     address: str
     proven: Route
-    disproved: Route  # outside of the cache: nobody else may get what comes, nor this client what others got
+    disproved: Route | Failure  # outside of the cache: nobody else may get what comes, nor this client what others got
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,10 +118,11 @@ class Planner:
             plan.disproved.bypass = plan.disproved.bypass or Reason.NAME_UNPROVEN
         return plan
 
-    def _branch(self, plan: Plan, route: Route, view: SiteView, client: Client) -> Plan:
-        """The same request, sent there."""
-        branch = replace(plan, way=route, templates={}, relayed={})
-        self._plan_route(branch, route, view, client)
+    def _branch(self, plan: Plan, way: Route | Failure, view: SiteView, client: Client) -> Plan:
+        """The same request, sent that way."""
+        branch = replace(plan, way=way, templates={}, relayed={})
+        if isinstance(way, Route):
+            self._plan_route(branch, way, view, client)
         return branch
 
     def _remembered(self, credentials: bytes | None) -> str:

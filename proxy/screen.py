@@ -62,11 +62,16 @@ def spell_program() -> str:
 
 
 def _mode_lines(config: Config) -> Iterator[str]:
-    if config.site or config.forward is None:
+    if config.site or (config.forward is None and config.transparent is None):
         yield f"  sites   {_few(_site_line(site) for site in config.site) or 'none'}"
     if config.forward is not None:
         served = _few(map(str, config.forward.clients)) or "nobody"
         yield f"  forward {_few(at.text for at in config.forward.listen)} for {served}"
+    if config.transparent is not None:
+        options = config.transparent
+        ports = (*options.http_ports, *(options.https_ports if options.https == "splice" else ()))
+        taken = f"{_few(options.interface)} port {_few(map(str, ports))}"
+        yield f"  taken   {taken} of {_few(map(str, options.clients)) or 'nobody'}, by {options.method}"
 
 
 def _vip_lines(routers: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -87,6 +92,8 @@ def _cache_line(config: Config) -> str:
 
 def _try_line(config: Config, workers: list[tuple[str, int]]) -> str:
     if not workers:
+        return ""
+    if not config.site and config.forward is None:
         return ""
     if not config.site and config.forward is not None:
         return f"curl -x http://{spell_reachable(*workers[0])} http://example.org/    "

@@ -350,11 +350,11 @@ class Worker:
     def _decisions_hold(self) -> float:
         """The loop's time until which what was decided of clients stays so; then plans made before are void."""
         now = self._loop.time()
-        forward = self._current.mode.forward if self._current is not None else None
-        if forward is None:
+        mode = self._current.mode if self._current is not None else None
+        if mode is None:
             return inf
         logins = now + LIFETIME if self._pipeline.logins is not None else inf
-        return min(logins, now + forward.steady_for(self._wall(now)))
+        return min(logins, now + mode.steady_for(self._wall(now)))
 
     async def _accept_queued(self, serving: Serving) -> None:
         """Whoever the kernel has connected for us is served: closing the listener would reset them."""

@@ -267,13 +267,13 @@ def test_libraries_stay_where_they_belong(library):
     assert found <= ONLY_IN[library]
 
 
-def test_ha_knows_only_the_configuration_and_proxy_only_liveness_and_the_orders():
+def test_ha_knows_only_the_configuration_and_proxy_only_what_both_talk_with():
     for module in sources():
         for one in ours(module):
             if within(module.name, "ha"):
                 assert not within(one.module, "proxy"), module.name
             if within(module.name, "proxy") and within(one.module, "ha"):
-                assert one.module in {"ha.liveness", "ha.orders"}, module.name
+                assert one.module in {"ha.liveness", "ha.orders", "ha.rtnl"}, module.name
 
 
 def reach(name):

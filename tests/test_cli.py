@@ -13,6 +13,7 @@ import pytest
 
 from proxy import cli
 from tests.kit.instance import ROOT, Instance, free_port
+from tests.kit.proxy import run_command
 
 GOOD = '[[site]]\nlisten = ":8080"\nupstream = "127.0.0.1:8081"\n'
 
@@ -173,3 +174,25 @@ def test_reload_tells_what_became_of_it(capsys):
             assert "tandem.toml:2:" in error
         finally:
             instance.clean_up()
+
+
+def test_a_gateway_without_a_file_shows_what_the_kernel_would_be_told():
+    shown = run_command("transparent", "lo", "--show-rules", "--method", "tproxy")
+    assert shown.returncode == 0
+    assert 'iifname != { "lo" } return' in shown.stdout
+    assert "elements = { 127.0.0.0/8 }" in shown.stdout
+    assert "ip -4 route add local 0.0.0.0/0 dev lo table 7453" in shown.stdout
+    made = run_command("transparent", "lan0", "--clients", "192.168.8.0/24", "--https", "off", "--print-config")
+    assert made.stdout.splitlines()[:4] == [
+        "[transparent]",
+        'interface = "lan0"',
+        'clients = "192.168.8.0/24"',
+        'https = "off"',
+    ]
+
+
+def test_an_interface_that_is_not_there_is_told_with_those_that_are():
+    told = run_command("transparent", "lan77", "--show-rules")
+    assert told.returncode == 1
+    assert told.stderr.startswith("tandem: lan77 has no address to know its clients by: give --clients, or one of ")
+    assert told.stderr.count("\n") == 1

@@ -6,6 +6,7 @@ connections arrive. Pure.
 
 from __future__ import annotations
 
+from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ class Modes:
         self.pools: dict[str, PoolSpec] = dict(self.reverse.pools)
         self.sites: dict[str, SiteView] = dict(self.reverse.sites)
         self.listeners: tuple[Listen, ...] = self.reverse.listeners
-        self.transparent = Transparent(config, config.transparent, files) if config.transparent is not None else None
+        self.transparent = Transparent(config, config.transparent, lists) if config.transparent is not None else None
         self._by_listener: list[Reverse | Forward | Transparent] = [self.reverse] * len(self.listeners)
         if self.forward is not None:
             self.sites[FORWARD] = self.forward.view
@@ -80,6 +81,12 @@ class Modes:
         mode = self.forward if site == FORWARD else self.transparent
         assert mode is not None, "origins are named in forward and transparent mode"
         return mode.pool_spec(origin)
+
+    def steady_for(self, wall: float) -> float:
+        """For how many seconds from now on what was decided of clients stays so."""
+        return min(
+            (mode.steady_for(wall) for mode in (self.forward, self.transparent) if mode is not None), default=inf
+        )
 
     def mode_of(self, listener: int) -> Reverse | Forward | Transparent:
         return self._by_listener[listener]

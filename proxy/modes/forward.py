@@ -116,7 +116,7 @@ class Forward:
 
     def steady_for(self, wall: float) -> float:
         """For how many seconds from now on decisions stay as they are."""
-        left = self.access.minutes_left(_minute(wall))
+        left = self.access.minutes_left(minute_at(wall))
         return inf if left is None else left * 60 - wall % 60
 
     def route(self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0) -> Way:
@@ -126,7 +126,7 @@ class Forward:
         if not request.scheme and request.method != b"CONNECT":
             return self._own(request, client)
         host, port = _host_and_port(request.authority, request.scheme)
-        minute = _minute(wall) if self._timed else 0
+        minute = minute_at(wall) if self._timed else 0
         asked = Question(client.address, user, host, port, request.method.decode("ascii"), minute)
         match self.access.decide(asked):
             case Allow() as verdict:
@@ -245,7 +245,7 @@ def denial(verdict: Deny, host: str) -> Failure:
     return Failure(kind, f"{host} by rule", says=explain(verdict, host), rule=verdict.rule)
 
 
-def _minute(wall: float) -> int:
+def minute_at(wall: float) -> int:
     return minute_of_week(datetime.fromtimestamp(wall).timetuple())  # noqa: DTZ006 - rules are for local time
 
 

@@ -8,17 +8,19 @@ fills the store under a foreign name. HTTPS is never opened: its name is read fo
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, assert_never
 
 from config.schema import TRANSPARENT, Ejection
 from proxy import errors
 from proxy.errors import Failure
 from proxy.exchange import Origin, PoolSpec, Route, Tunnel, Unproven
 from proxy.http.checks import split_authority
+from proxy.modes.access import Access, Allow, ByAddress, Deny, Login, Question, access_rules
 from proxy.modes.client_hello import Hello
-from proxy.modes.forward import listeners_of, ours_of, public_rules
+from proxy.modes.forward import denial, listeners_of, minute_at, ours_of, public_rules
 from proxy.modes.reach import PublicReach
-from proxy.modes.reverse import SiteView, is_in
+from proxy.modes.reverse import SiteView
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -27,14 +29,19 @@ if TYPE_CHECKING:
     from config.schema import Transparent as Options
     from proxy.exchange import Client, Way
     from proxy.http.message import RequestHead
+    from proxy.modes.access import Names
     from proxy.modes.client_hello import NoHello, Unfinished
 
 
 class Transparent:
     """The gateway's proxy, compiled. `listeners`: where taken HTTP arrives, then where taken HTTPS does."""
 
-    def __init__(self, config: Config, options: Options, files: Mapping[str, bytes]) -> None:
+    def __init__(self, config: Config, options: Options, lists: Mapping[str, Names]) -> None:
         self.options = options
+        self.access = Access(
+            access_rules(config, TRANSPARENT), options.clients, lists=lists, otherwise=options.otherwise == "allow"
+        )
+        self._timed = self.access.minutes_left(0) is not None
         self.listeners = options.arrivals
         self.view = _view()
         self.reach = PublicReach(options.allow_private, ours_of(config), listeners_of(config), TRANSPARENT)
@@ -48,39 +55,72 @@ class Transparent:
 
     def classify(self, client: Client) -> Hashable:
         """Equal for clients whose equal requests fare alike."""
-        return is_in(client.address, self.options.clients), client.destination
+        return self.access.class_of(client.address), client.destination
+
+    def steady_for(self, wall: float) -> float:
+        """For how many seconds from now on decisions stay as they are."""
+        left = self.access.minutes_left(minute_at(wall))
+        return inf if left is None else left * 60 - wall % 60
 
     def route(self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0) -> Way:
         """Where the client was going, with what the name that it gives is worth."""
         if client.destination is None:
             return Failure(errors.STRANGER, "came to this port by name, not on its way to another")
-        if not is_in(client.address, self.options.clients):
-            return Failure(errors.STRANGER, "the client's address is in none of `clients`")
         address, port = client.destination
         host, asked = split_authority(request.authority)
         name = host.strip(b"[]").decode("ascii")
-        origin = self.origin(client)
-        sure = Route(TRANSPARENT, "", "", self.rules, origin=origin)
-        doubtful = Route(TRANSPARENT, "", "", self.rules, origin=origin)
+        method = request.method.decode("ascii")
         same_port = int(asked[1:] or b"80") == port if asked else port == _HTTP
         if _is_literal(name):
             if same_port and ip_address(name) == ip_address(address):
-                return sure
+                return self._route(client, address, method, wall)
             name = ""
-        return Unproven(name if same_port else "", address, sure, doubtful)
+        proven = self._route(client, name, method, wall) if name else self._route(client, address, method, wall)
+        if isinstance(proven, Failure):
+            return proven
+        # A name that is a lie must not lead past a rule about what it hides, nor past one about itself.
+        return Unproven(name if same_port else "", address, proven, self._route(client, address, method, wall))
+
+    def _route(self, client: Client, host: str, method: str, wall: float) -> Route | Failure:
+        verdict = self._decide(client, host, method, wall)
+        if isinstance(verdict, Deny):
+            return denial(verdict, host)
+        return Route(TRANSPARENT, verdict.rule, "", self.rules, origin=self.origin(client), reports=verdict.reports)
+
+    def _decide(self, client: Client, host: str, method: str, wall: float) -> Allow | Deny:
+        """What rules say of this name at the address that the client was going to."""
+        assert client.destination is not None
+        address, port = client.destination
+        minute = minute_at(wall) if self._timed else 0
+        verdict = self.access.decide(Question(client.address, "", host, port, method, minute))
+        match verdict:
+            case ByAddress():
+                return verdict.judge(address)
+            case Login(rule=rule):  # nobody can log in here, so nobody has
+                return Deny(rule=rule)
+            case Allow() | Deny():
+                return verdict
+            case unreachable:
+                assert_never(unreachable)
 
     def origin(self, client: Client) -> Origin:
+        """Where it was going."""
         assert client.destination is not None
         address, port = client.destination
         return Origin("http", address, port, reach=self.reach)
 
-    def judge_hello(self, said: Hello | Unfinished | NoHello, client: Client) -> Tunnel | Failure:
+    def judge_hello(self, said: Hello | Unfinished | NoHello, client: Client, wall: float = 0.0) -> Tunnel | Failure:
         """What becomes of a connection of HTTPS that began with this; Unfinished: it has said no more in time."""
-        if client.destination is None or not is_in(client.address, self.options.clients):
-            return Failure(errors.STRANGER, "the client's address is in none of `clients`, or came by name")
-        if not (isinstance(said, Hello) and said.name) and self.options.nameless == "deny":
+        if client.destination is None:
+            return Failure(errors.STRANGER, "came to this port by name, not on its way to another")
+        name = said.name if isinstance(said, Hello) else ""
+        host = name or client.destination[0]
+        verdict = self._decide(client, host, "CONNECT", wall)
+        if isinstance(verdict, Deny):
+            return denial(verdict, host)
+        if not name and self.options.nameless == "deny":
             return Failure(errors.FORBIDDEN, "no server name that could be read")
-        return Tunnel(TRANSPARENT, "", self.origin(client), self.options.timeouts)
+        return Tunnel(TRANSPARENT, verdict.rule, self.origin(client), self.options.timeouts, verdict.reports)
 
     def pool_spec(self, origin: Origin) -> PoolSpec:
         """The pool of an origin that a client was going to: it is the only one, so nothing puts it aside."""

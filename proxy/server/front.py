@@ -52,7 +52,7 @@ LEAST_MEMO = 2**18  # bytes of each memo all the same: plans pay without a cache
 MOST_KINDS = 256  # of connections, each with a memo: destinations of taken connections are as many as the internet has
 MEMO_OF_DESTINATION = 2**16  # bytes of such a memo
 Kind = tuple[frozenset[str], Memo]
-Splicer = Callable[[Hello | Unfinished | NoHello, Client], Tunnel | Failure]
+Splicer = Callable[[Hello | Unfinished | NoHello, Client, float], Tunnel | Failure]  # the last is the wall time
 
 
 class Kinds(LRUCache[tuple[int, frozenset[str], Hashable], Kind]):

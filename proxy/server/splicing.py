@@ -112,7 +112,7 @@ class SplicedConnection(asyncio.Protocol):
         front = self._front
         front.wheel.forget(self)
         self._wire.pause_reading()
-        way = self.door.splices(said, self.client)
+        way = self.door.splices(said, self.client, front.now() + front.wall_offset)
         self._exchange = x = self._exchange_for(said)
         if isinstance(way, Tunnel):
             front.pipeline.tunnelling.open(x, way)

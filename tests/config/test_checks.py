@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from config.load import Faults, parse
+from config.load import Faults, accept, parse
 
 SITE = '[[site]]\nlisten = ":80"\nupstream = "10.0.0.1:8080"\n'
 SHOP = '[[site]]\nname = "shop"\nhosts = "shop.example"\nlisten = ":80"\nupstream = "10.0.0.1:8080"\n'
@@ -138,3 +138,29 @@ def test_one_slip_is_one_fault():
     kind, found = judge(broken)
     assert kind == "faults"
     assert len(found) == 1
+
+
+GATEWAY = '[transparent]\ninterface = "lan0"\nclients = "192.168.8.0/24"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("port = 3130", "HTTP and HTTPS arrive at different ports"),
+        ("http_ports = [80, 443]", "443 is in `http_ports` too"),
+        ('[forward]\nlisten = ":3129"\nclients = "192.168.8.0/24"', "port 3129 belongs to [forward] already"),
+        ('[[site]]\nlisten = ":3130"\nupstream = "127.0.0.1:1"', "port 3130 belongs to site"),
+        ('[[site]]\nname = "transparent"\nlisten = ":80"\nupstream = "127.0.0.1:1"', "a site has the name"),
+    ],
+)
+def test_a_gateway_has_ports_and_a_name_of_its_own(more, said):
+    with pytest.raises(Faults) as faults:
+        accept((GATEWAY + more).encode(), "t.toml")
+    assert said in str(faults.value)
+
+
+def test_a_gateway_wants_to_know_whose_connections_come_in_where():
+    with pytest.raises(Faults) as faults:
+        accept(b"[transparent]\ninterface = []\nclients = []\n", "t.toml")
+    assert "nothing comes in" in str(faults.value)
+    assert "nobody's connections are taken" in str(faults.value)

@@ -99,3 +99,46 @@ def test_the_pool_of_an_origin_is_that_origin_alone():
     assert (spec.site, spec.origins) == ("transparent", (modes.transparent.origin(client()),))
     assert modes.forward.reach != modes.transparent.reach
     assert modes.forward.rules.space == modes.transparent.rules.space  # what is stored is the same
+
+
+RULES = """
+[[rule]]
+name = "games"
+match = { mode = "transparent", domain = "games.example" }
+action = "deny"
+[[rule]]
+name = "there"
+match = { mode = "transparent", destination = "100.200.0.66" }
+action = "deny"
+"""
+
+
+def test_rules_are_about_the_name_and_about_the_address_it_was_going_to():
+    mode = build(RULES)
+    assert ask(mode, "www.games.example").kind is errors.DENIED
+    assert ask(mode, "www.games.example").rule == "games"
+    assert ask(mode, "other.example", destination=("100.200.0.66", 80)).rule == "there"
+    assert ask(mode, "100.200.0.66", destination=("100.200.0.66", 80)).rule == "there"
+    assert isinstance(ask(mode, "other.example"), Unproven)
+    for said, destination, rule in (
+        (Hello("games.example"), THERE, "games"),
+        (Hello("other.example"), ("100.200.0.66", 443), "there"),
+        (Hello(""), ("100.200.0.66", 443), "there"),
+    ):
+        assert mode.judge_hello(said, client(destination=destination)).rule == rule
+
+
+def test_where_only_some_names_are_allowed_a_lie_about_the_name_is_judged_by_the_address():
+    rules = '[[rule]]\nname = "ours"\nmatch = { mode = "transparent", domain = "ours.example" }\naction = "allow"\n'
+    mode = build('otherwise = "deny"\n' + rules)
+    way = ask(mode, "ours.example")
+    assert isinstance(way.proven, Route)
+    assert way.proven.rule == "ours"
+    assert way.disproved.kind is errors.DENIED
+    assert ask(mode, "other.example").kind is errors.DENIED
+
+
+def test_decisions_that_hang_on_the_time_hold_until_it_changes():
+    rules = '[[rule]]\nname = "day"\nmatch = { mode = "transparent", time = "mon-sun 08:00-15:30" }\naction = "deny"\n'
+    assert build().steady_for(0.0) == float("inf")
+    assert 0 < build(rules).steady_for(1_000_000.0) <= 15 * 60
