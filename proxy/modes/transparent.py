@@ -120,7 +120,7 @@ class Transparent:
             return denial(verdict, host)
         if not name and self.options.nameless == "deny":
             return Failure(errors.FORBIDDEN, "no server name that could be read")
-        return Tunnel(TRANSPARENT, verdict.rule, self.origin(client), self.options.timeouts, verdict.reports)
+        return Tunnel(TRANSPARENT, verdict.rule, self.origin(client), self.options.timeouts, reports=verdict.reports)
 
     def pool_spec(self, origin: Origin) -> PoolSpec:
         """The pool of an origin that a client was going to: it is the only one, so nothing puts it aside."""
