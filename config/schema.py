@@ -161,7 +161,8 @@ class Site(Table, frozen=True, kw_only=True):
     ] = False
     allow_trace: Annotated[bool, about("Forward TRACE instead of answering 405.")] = False
     session_cookies: Annotated[
-        tuple[str, ...], about("Cookies that make a response personal: never stored with them.", kind="token")
+        tuple[str, ...],
+        about("Cookies that make a response personal, `*` once: never stored with them.", kind="pattern"),
     ] = (
         "JSESSIONID",
         "JSESSIONIDSSO",
