@@ -304,6 +304,7 @@ class Worker:
         self._upstreams.retain({origin for spec in prepared.mode.pools.values() for origin in spec.origins})
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = config.limits.connections or files - files // SHARE_FOR_ORIGINS
+        self._upstreams.most = files // SHARE_FOR_ORIGINS
         self._front.configure(
             config.limits,
             memo=config.cache.memo and memory > 0,

@@ -86,6 +86,7 @@ class Upstreams:
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
         self._all: set[UpstreamConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.most = inf  # connections open; over it, one that waits for the next request is closed for each new one
         self._closing = False
         self._sockets = select.epoll()  # of all connections: who has something unread
         self._asked: list[UpstreamConnection] = []  # kept connections that were taken in this turn of the loop
@@ -166,8 +167,16 @@ class Upstreams:
             if connection.number >= 0 and not self._sockets.closed:
                 self._sockets.register(connection.number, select.EPOLLIN | select.EPOLLRDHUP)
         self.opened += 1
+        if len(self._all) > self.most:
+            self._close_an_idle_one()
         connection.shelf = self._idle.setdefault(origin, connection.shelf)  # emptied and forgotten meanwhile, perhaps
         return connection
+
+    def _close_an_idle_one(self) -> None:
+        """Of the origin that was turned to longest ago: requests that name origins may name any number."""
+        shelf = next((shelf for shelf in self._idle.values() if shelf), None)
+        if shelf is not None:
+            shelf[0].close()
 
     def released(self, connection: UpstreamConnection) -> None:
         """The response is over and the connection may serve another request."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -357,3 +357,18 @@ def test_a_connection_of_a_class_has_its_rate_and_leaves_the_class_with_its_end(
             assert paced == 125_000
             stack.call(stack.front.shaper.tick)
         raw.wait_until(lambda: stack.call(lambda: len(stack.front.shaper)) == 0)
+
+
+# ---- many origins ----------------------------------------------------------------------------------------------------
+
+
+def test_connections_kept_to_many_origins_are_bounded():
+    with ExitStack() as ends:
+        origins = [ends.enter_context(FakeOrigin()) for _ in range(8)]
+        stack = ends.enter_context(proxy(allow(*origins)))
+        stack.call(lambda: setattr(stack.upstreams, "most", 3))
+        for _ in range(2):
+            for one in origins:
+                assert ask(stack, one).status == 200
+                assert stack.upstream_counts()[0] <= 4
+        stack.wait(lambda: stack.upstreams.counts[0] <= 3)
