@@ -351,7 +351,10 @@ def check_file(options: argparse.Namespace) -> int:
         loaded = source.load()
     except CandidateError as exc:
         return _show_check(options, ok=False, faults=str(exc).splitlines(), warnings=[])
-    return _show_check(options, ok=True, faults=[], warnings=[str(one) for one in loaded.warnings])
+    from proxy import inspection  # noqa: PLC0415 - one command needs it
+
+    faults, warnings = inspection.look_into(loaded)
+    return _show_check(options, ok=not faults, faults=faults, warnings=[*map(str, loaded.warnings), *warnings])
 
 
 def _show_check(options: argparse.Namespace, *, ok: bool, faults: list[str], warnings: list[str]) -> int:
