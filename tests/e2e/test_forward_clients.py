@@ -13,14 +13,16 @@ import hashlib
 import http.server
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import bcrypt
 import pytest
@@ -29,11 +31,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.kit.dns import FakeNameServer
-from tests.kit.proxy import start_proxy
+from tests.kit.proxy import free_ports, start_proxy
 from tests.kit.raw import wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAME = "www.origin.test"
 PAGE = "<!doctype html><title>Origin</title><h1>It was here</h1>\n"
@@ -293,3 +292,66 @@ def test_chromium_loads_a_page_over_http_and_https_as_the_served_pac_says(world)
     was_logged(world, "CONNECT", NAME)
     was_logged(world, "GET", f"{world.http}/page.html")
     was_logged(world, "/proxy.pac")
+
+
+# ---- Squid as the parent ---------------------------------------------------------------------------------------------
+
+SQUID = """
+http_port 127.0.0.1:{port}
+hosts_file {hosts}
+http_access allow all
+cache deny all
+access_log stdio:{folder}/squid.log
+cache_log /dev/null
+pid_filename none
+coredump_dir {folder}
+shutdown_lifetime 0 seconds
+"""
+
+
+@contextmanager
+def squid():
+    """The port of a Squid that knows the origins' name, and its log."""
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory() as top:
+        folder = Path(top)
+        folder.chmod(0o777)  # it gives up root's rights
+        yield from running_squid(folder, port)
+
+
+def running_squid(folder, port):
+    (folder / "hosts").write_text(f"127.0.0.1 {NAME}\n")
+    (folder / "squid.conf").write_text(SQUID.format(port=port, hosts=folder / "hosts", folder=folder))
+    process = subprocess.Popen(["squid", "-N", "-f", str(folder / "squid.conf")], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: is_listening(port), what="squid")
+        yield port, folder / "squid.log"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@needs("curl", "squid")
+@pytest.mark.parametrize("world", [""], indirect=True, ids=["open"])
+def test_squid_is_a_parent_for_plain_requests_and_tunnels(world):
+    with squid() as (port, log):
+        secure = world.https.rpartition(":")[2]
+        child = start_proxy(
+            world.folder / "child",
+            f'[forward]\nlisten = "127.0.0.1:PORT0"\nclients = "127.0.0.1"\nconnect_ports = {secure}\n'
+            f'parent = "127.0.0.1:{port}"\n',
+        )
+        try:
+            curl = ("curl", "-sS", "--fail", "-x", child.url, "--cacert", str(world.ca))
+            assert world.run(*curl, f"{world.http}/page.html").stdout == PAGE
+            assert world.run(*curl, f"{world.https}/page.html").stdout == PAGE
+        finally:
+            child.stop()
+        lines = log.read_text()
+        assert f"GET {world.http}/page.html" in lines
+        assert f"CONNECT {NAME}:{secure}" in lines
