@@ -30,6 +30,7 @@ from proxy.modes.reverse import Reverse
 from proxy.observe import gate, metrics, pair, status
 from proxy.observe.accesslog import escape
 from proxy.observe.gate import Peer, Refusal, Right, Token, Way
+from proxy.observe.newcomers import Newcomers
 from proxy.observe.reach import PurgeResult, Workers
 from proxy.policy import target
 from proxy.service import Refused, Service
@@ -131,6 +132,7 @@ class AdminService:
         self._workers: Workers | None = None
         self._unix: asyncio.AbstractServer | None = None
         self._runner = web.AppRunner(self._application(), access_log=None, handler_cancellation=False)
+        self._newcomers: Newcomers | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._most_workers = 0  # since the start: counters of workers that are gone still count
@@ -145,6 +147,8 @@ class AdminService:
             plan = self._make_plan(settings)
             if self._runner.server is None:
                 await self._runner.setup()
+                assert self._runner.server is not None
+                self._newcomers = Newcomers(self._runner.server)
             if self._unix is None:
                 self._unix = await self._open_unix(settings.runtime)
             tls = _tls_context(settings)
@@ -252,16 +256,16 @@ class AdminService:
 
     async def _open_unix(self, runtime: Path) -> asyncio.AbstractServer:
         sock = bind_unix(runtime / SOCKET)
-        assert self._runner.server is not None
+        assert self._newcomers is not None
         loop = asyncio.get_running_loop()
-        return await loop.create_unix_server(self._runner.server, sock=sock, start_serving=False)
+        return await loop.create_unix_server(self._newcomers, sock=sock, start_serving=False)
 
     async def _open_tcp(self, listener: Listener, tls: ssl.SSLContext | None) -> asyncio.AbstractServer:
-        assert self._runner.server is not None
+        assert self._newcomers is not None
         loop = asyncio.get_running_loop()
         sock = listener.open()
         sock.setblocking(False)
-        return await loop.create_server(self._runner.server, sock=sock, ssl=tls, start_serving=False)
+        return await loop.create_server(self._newcomers, sock=sock, ssl=tls, start_serving=False)
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
@@ -281,6 +285,8 @@ class AdminService:
     ) -> web.StreamResponse:
         peer = peer_of(request)
         request[_PEER] = peer
+        if self._newcomers is not None:
+            self._newcomers.spoke(request.protocol)
         refusal = self._decide(request, peer)
         if refusal is not None:
             if request.method not in {"GET", "HEAD"}:

@@ -172,3 +172,22 @@ def test_many_downloads_at_once_stay_within_the_bound_of_each(proxy):
         for connection in connections:
             connection.close()
     assert memory.growth <= BOUND
+
+
+def test_slow_readers_of_stored_bodies_that_leave_the_store_do_not_hold_them_all(proxy):
+    """Each body evicts another, and each has a client that takes a little and stops: hardening L1."""
+    size, many, memory = 7 << 20, 40, 64 << 20
+    before = proxy.pss()
+    held = []
+    try:
+        for number in range(many):
+            target = f"/length/{size}?cache-control=max-age=600&n={number}"
+            assert len(raw.get(proxy.at, target).body) == size
+            slow = raw.Connection(proxy.at, timeout=60, receive_buffer=4096)
+            held.append(slow)
+            slow.send(raw.request(target=target))
+            assert raw.parse_head(slow.read_raw_head()).status == 200
+        assert proxy.pss() - before < memory + (64 << 20)
+    finally:
+        for slow in held:
+            slow.close()
