@@ -98,7 +98,7 @@ def _try_line(config: Config, workers: list[tuple[str, int]]) -> str:
     if not config.site and config.forward is not None:
         return f"curl -x http://{spell_reachable(*workers[0])} http://example.org/    "
     host, port = workers[0]
-    secure = any(site.tls and port == 443 for site in config.site)
+    secure = any(site.speaks_tls(at) for site in config.site for at in site.listen if at.port == port)
     named = next((name for site in config.site for name in site.hosts if not name.startswith("*")), "")
     header = f" -H 'Host: {named}'" if named and not secure else ""
     scheme = "https" if secure else "http"

@@ -248,7 +248,13 @@ class Worker:
         sock = listener.open()
         context = tls.context if scheme == b"https" and tls is not None else None
         server = await self._loop.create_server(
-            accepted, sock=sock, ssl=context, backlog=MOST_QUEUED, start_serving=False
+            accepted,
+            sock=sock,
+            ssl=context,
+            backlog=MOST_QUEUED,
+            start_serving=False,
+            # Before its handshake a connection is no client's yet, and counts towards no limit but this one.
+            ssl_handshake_timeout=prepared.settings.config.limits.head_time if context is not None else None,
         )
         return Serving(listen, scheme, server, sock, accepted, context)
 

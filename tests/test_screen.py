@@ -33,6 +33,14 @@ def test_six_lines_say_what_where_and_what_to_try():
     ]
 
 
+def test_a_site_that_speaks_tls_is_tried_by_https_whatever_its_port():
+    port = free_port()
+    lines = lines_for(
+        f'[[site]]\nlisten = "127.0.0.1:{port}"\nupstream = "10.0.0.1:80"\ntls = {{ cert = "a.pem", key = "a.key" }}\n'
+    )
+    assert f"curl -i https://127.0.0.1:{port}/" in lines[5]
+
+
 def test_a_forward_proxy_says_for_whom_and_how_to_try_it():
     port = free_port()
     lines = lines_for(f'[forward]\nlisten = "127.0.0.1:{port}"\nclients = "192.168.8.0/24"\n')

@@ -164,3 +164,15 @@ def test_an_origin_must_prove_its_name_by_default(authority, tmp_path):
                     assert b"tls_certificate_error" in (answer.get("proxy-status") or "").encode()
                 else:
                     assert answer.body == b"secret"
+
+
+def test_a_handshake_that_does_not_end_has_no_more_time_than_a_head(authority, tmp_path, origin):
+    authority.write("shop", "shop.test")
+    authority.write("blog", "a.blog.test")
+    limits = '[limits]\nhead_time = "1s"\n'
+    with (
+        start_proxy(tmp_path, SITES.format(origin.address) + limits) as proxy,
+        raw.Connection(proxy.at, timeout=30) as half,  # asyncio's own patience is a minute
+    ):
+        half.send(b"\x16\x03\x01\x02\x00\x01")
+        assert half.sock.recv(100) == b""

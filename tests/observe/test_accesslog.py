@@ -234,7 +234,7 @@ def test_cookies_and_credentials_are_in_no_format(form):
 @given(x=exchanges)
 def test_the_number_of_columns_does_not_depend_on_the_values(form, x):
     def shape(text):
-        return [bool(part.startswith('"')) for part in re.findall(r'"[^"]*"|\[[^\]]*\]|[^ ]+', text)]
+        return [bool(part.startswith('"')) for part in re.findall(r'"[^"]*"|\[[^\]]*\](?!\S)|[^ ]+', text)]
 
     x.remote = ""
     x.client.address = "192.0.2.7"
