@@ -299,6 +299,34 @@ _LAN: _Start = (
 )
 
 
+# A gateway, alone or one of two.
+_GATEWAY: _Start = (
+    (
+        "transparent",
+        "web traffic that passes this gateway goes through the cache",
+        (
+            ("interface", '"lan0"', True),
+            ("clients", '["192.168.8.0/24"]', True),
+            ("https", '"splice"', True),
+            ("method", '"redirect"', True),
+            ("exempt", '["10.0.0.0/8"]', False),
+            ("fail", '"closed"', False),
+        ),
+    ),
+    (
+        "ha",
+        "two gateways, one address; the same lines on both",
+        (
+            ("vip", '["192.168.8.1/24"]', False),
+            ("nodes", '{ a = "192.168.8.2", b = "192.168.8.3" }', False),
+            ("secret", '{ file = "ha.key" }', False),
+        ),
+    ),
+    ("cache", "", (("memory", '"1GB"', True), ("max_object", '"256MB"', True))),
+    ("log", "", (("access", '{ file = "access.log", format = "combined" }', False),)),
+)
+
+
 def render_tomcat() -> str:
     """config/tomcat.toml, what `tandem init tomcat` writes: a start for people, with the schema's own sentences."""
     return _render_start("Tandem in front of Tomcat.", _TOMCAT)
@@ -316,6 +344,11 @@ def render_lan() -> str:
     return _render_start("A proxy for the clients of a network.", _LAN)
 
 
+def render_gateway() -> str:
+    """config/gateway.toml, what `tandem init gateway` writes."""
+    return _render_start("A gateway whose clients configure nothing.", _GATEWAY)
+
+
 def _render_start(title: str, start: _Start) -> str:
     lines = [
         f"# {title} Check it with `tandem check -c FILE`, start it with `tandem run -c FILE`.",
@@ -328,7 +361,8 @@ def _render_start(title: str, start: _Start) -> str:
         inner = {option.name: option for option in options(table)}
         title = purpose or top[name].sentence
         lines += ["", f"# {title[:1].upper()}{title[1:].rstrip('.')}."]
-        mark = "#" if top[name].is_list and not any(written for _, _, written in chosen) else ""
+        may_be_absent = top[name].is_list or any(option.required for option in inner.values())
+        mark = "#" if may_be_absent and not any(written for _, _, written in chosen) else ""
         lines += [f"{mark}{top[name].header}"]
         for key, value, written in chosen:
             lines += [f"# {inner[key].sentence}", f"{'' if written else '#'}{key} = {value}"]
@@ -529,6 +563,7 @@ def build_files() -> dict[str, str]:
     return {
         "config/default.toml": render_defaults(),
         "config/lan.toml": render_lan(),
+        "config/gateway.toml": render_gateway(),
         "config/pair.toml": render_pair(),
         "config/tomcat.toml": render_tomcat(),
         "docs/configuration.md": render_reference(),

@@ -50,6 +50,7 @@ Exit status: 0 fine, 1 faulty, 2 wrong usage. Each command explains itself with 
 """
 _TEMPLATES: Final[dict[str, Callable[[], str]]] = {
     "lan": render.render_lan,
+    "gateway": render.render_gateway,
     "pair": render.render_pair,
     "tomcat": render.render_tomcat,
 }
@@ -211,7 +212,8 @@ def _add_file_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     init.add_argument(
         "kind",
         choices=sorted(_TEMPLATES),
-        help="tomcat: a cache in front of Tomcat; pair: two of them; lan: a proxy for clients",
+        help="tomcat: a cache in front of Tomcat; pair: two of them; lan: a proxy for clients; gateway: for clients who"
+        " configure nothing",
     )
     init.set_defaults(run=print_template)
 

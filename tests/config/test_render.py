@@ -17,6 +17,7 @@ from config.render import (
     quote,
     render,
     render_defaults,
+    render_gateway,
     render_json_schema,
     render_lan,
     render_pair,
@@ -121,6 +122,14 @@ def test_the_start_for_a_lan_loads_without_a_warning_and_so_do_its_proposals(tmp
         loaded = parse(text.encode(), "t", tmp_path)
         assert loaded.warnings == ()
         assert loaded.config.forward is not None
+        assert loaded.config.site == ()
+
+
+def test_the_start_for_a_gateway_loads_without_a_warning_and_so_do_its_proposals(tmp_path):
+    for text in (render_gateway(), re.sub(r"(?m)^#(?=\S)", "", render_gateway())):
+        loaded = parse(text.encode(), "t", tmp_path)
+        assert loaded.warnings == ()
+        assert loaded.config.transparent is not None
         assert loaded.config.site == ()
 
 
