@@ -126,6 +126,8 @@ def test_the_start_for_a_lan_loads_without_a_warning_and_so_do_its_proposals(tmp
 
 
 def test_the_start_for_a_gateway_loads_without_a_warning_and_so_do_its_proposals(tmp_path):
+    (tmp_path / "ha.key").touch(mode=0o600)
+    (tmp_path / "ha.key").write_text("0" * 64)
     for text in (render_gateway(), re.sub(r"(?m)^#(?=\S)", "", render_gateway())):
         loaded = parse(text.encode(), "t", tmp_path)
         assert loaded.warnings == ()
