@@ -24,9 +24,16 @@ UNFIT_PRIORITY: Final = 1
 def is_wanted(router: VirtualRouter, node: str, theirs: Rank, word: PeerWord | None, now: MonoTime) -> bool:
     """Whether this node should take the address from that Active: being better alone is no reason."""
     if theirs >= router.own_rank() or router.unseen or now < max(router.wanted_from, router.barred_until):
+        router.healthier_since = None
         return False
     if _is_healthier(router, node, theirs.priority, word):
-        return True
+        if router.healthier_since is None:
+            router.healthier_since = now
+        hopeless = word is not None and word.fitness is Fitness.UNFIT
+        if hopeless or now - router.healthier_since >= router.config.service_patience:
+            return True
+    else:
+        router.healthier_since = None
     if not router.config.preempt or router.given_away or router.serving_since is None:
         return False
     return now >= router.serving_since + router.config.preempt_delay

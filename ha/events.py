@@ -83,6 +83,7 @@ class RouterConfig:
     checksum: Form = Form.MESSAGE  # sent until another node is heard; the one heard last, if a state file knows it
     preempt: bool = False
     preempt_delay: float = 0.0  # counts from when the node can serve
+    service_patience: float = 0.0  # how long another must have been less healthy: what it lost may be lost to us too
     garp_refresh: float = 30.0  # 0: off
     link_settle: float = 0.2  # of good carrier before we listen again
     group: str = ""  # routers of one group move together

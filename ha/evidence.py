@@ -37,7 +37,7 @@ _LOOK: Final = 1.0
 _ASK_LIMIT: Final = 1.0
 _GLANCE: Final = 0.0001  # seconds between looks at the counts of requests in flight
 _EVERY: Final = 0.25  # seconds between rounds of the asking thread
-_ORIGINS_EVERY: Final = 0.5
+ORIGINS_EVERY: Final = 0.25  # seconds between questions to admin
 _MAX_ANSWER: Final = 4 * 2**20
 
 # The question Ping and the beginning of its answer as they stand on worker-N.sock (proxy/bus.py): a frame of four bytes
@@ -223,13 +223,13 @@ class Observer:
                     self._post(self._answered, page, life)
             now = time.monotonic()
             if origins_due <= now and self._sites:
-                origins_due = now + _ORIGINS_EVERY
+                origins_due = now + ORIGINS_EVERY
                 self._post(self._show_origins, ask_origins(self._runtime / "admin.sock", dict(self._sites)))
             for track in self._tracks:
                 if due.get(track.name, 0.0) <= now:
                     due[track.name] = now + track.every
                     self._look(track)
-            self._stopped.wait(min(_EVERY, *(track.every for track in self._tracks), _ORIGINS_EVERY))
+            self._stopped.wait(min(_EVERY, *(track.every for track in self._tracks), ORIGINS_EVERY))
 
     def _show_origins(self, origins: Mapping[str, Seen]) -> None:
         """What is not known now is as it was: admin may be starting, and the origins are no worse for it."""

@@ -144,6 +144,7 @@ class VirtualRouter:
     claim_from: str = ""  # the node that let go for us
     listen_until: MonoTime = _NEVER  # until then no word but "resign to you" makes us claim
     deaf_until: MonoTime = _NEVER  # woken late: not even that, it may be old
+    healthier_since: MonoTime | None = None  # than the Active
     ready_at: MonoTime = _NEVER  # when "ready" may be said again
     let_go_at: MonoTime | None = None  # asked to let go, the Active has until then
     let_go_of: str = ""

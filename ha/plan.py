@@ -60,7 +60,14 @@ def find_self(ha: Ha, interface_of: Callable[[Address], Interface | None]) -> tu
     return found[0]
 
 
-def build(ha: Ha, digest: str, node: str, interface: Interface, forms: Mapping[str, Form] | None = None) -> Plan:
+def build(
+    ha: Ha,
+    digest: str,
+    node: str,
+    interface: Interface,
+    forms: Mapping[str, Form] | None = None,
+    service_patience: float = 0.0,
+) -> Plan:
     """The plan of this node. `forms`: by router, the checksum form last heard from another node."""
     own = ha.nodes[node]
     linked = ha.secret is not None and len(ha.nodes) > 1
@@ -92,6 +99,7 @@ def build(ha: Ha, digest: str, node: str, interface: Interface, forms: Mapping[s
             checksum=(forms or {}).get(name, Form(ha.checksum)),
             preempt=ha.preempt,
             preempt_delay=float(ha.preempt_delay),
+            service_patience=service_patience,
             garp_refresh=float(ha.garp_refresh),
             link_settle=float(ha.link_settle),
             group=one.group if sizes[one.group] > 1 else "",

@@ -26,7 +26,7 @@ from ha import plan as planning
 from ha import state as memory
 from ha.engine import Engine, Hooks
 from ha.events import Form, Loud, State
-from ha.evidence import Evidence, Observer
+from ha.evidence import ORIGINS_EVERY, Evidence, Observer
 from ha.moving import Mover
 from ha.netlink import Netlink
 from ha.sayings import Ask
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 _SILENT: Final = 10  # intervals without a frame, and at least a second: then the link is made anew
 _ADDRESS_LIMIT: Final = 3.0  # seconds in which an interface may get its link-local address: DAD takes 1.7 s
 _ROUTES: Final = Path("/proc/thread-self/net/route")
+_BEAT_OF_LINK: Final = 0.05  # seconds for it to be told
 _STOP_LIMIT: Final = 0.6  # seconds for all machines to say that they have stopped
 _COLLECT: Final = 1.0  # seconds between collections of what is young; less than a millisecond each
 
@@ -178,7 +179,7 @@ class Runtime:
             kernel = Netlink("lo")
             try:
                 node, interface = planning.find_self(config.ha, kernel.interface_of)
-                return planning.build(config.ha, digest, node, interface, forms)
+                return planning.build(config.ha, digest, node, interface, forms, _service_patience(config))
             except planning.PlanError:
                 if self._loop.time() > until:
                     raise
@@ -611,6 +612,12 @@ def _shape(config: Config) -> tuple[object, ...]:
         ha.others,
         ha.virtual_mac,
     )
+
+
+def _service_patience(config: Config) -> float:
+    """How long after another node we may find out that an origin is gone: then neither is healthier."""
+    periods = [float(site.health.every) * site.health.fall for site in config.site if site.health is not None]
+    return max(periods) + ORIGINS_EVERY + _BEAT_OF_LINK if periods else 0.0
 
 
 def _routes() -> str:

@@ -48,6 +48,20 @@ def test_s6_with_the_link_up_preempting_is_asking():
     )
 
 
+def test_h5_what_the_active_has_lost_may_be_lost_to_us_too_so_we_wait_to_know():
+    router = backup("b", service_patience=0.7)
+    ill = word("a", State.ACTIVE, 220, Fitness.LISTENING)
+    trace(router, (1.0, ill, []), (1.6, ill, []), (1.7, ill, [Tell(Say.READY, "a")]))
+    router = backup("b", service_patience=0.7)
+    router.handle(ill, 1.0)
+    router.handle(e.HealthChanged(health(210, Fitness.LISTENING, "pool")), 1.5)
+    router.handle(ill, 1.6)
+    router.handle(e.HealthChanged(health(240)), 1.65)
+    trace(router, (1.8, ill, []), (2.6, ill, [Tell(Say.READY, "a")]))
+    router = backup("b", service_patience=0.7)
+    trace(router, (1.0, word("a", State.ACTIVE, 1, Fitness.UNFIT), [Tell(Say.READY, "a")]))
+
+
 def test_s7_preempt_delay_counts_from_when_the_node_can_serve():
     router = backup(preempt=True, preempt_delay=10.0, fitness=Fitness.LISTENING)
     router.handle(e.HealthChanged(health()), 20.0)
