@@ -490,6 +490,12 @@ class Cache(Table, frozen=True, kw_only=True):
     variants: Annotated[int, about("Variants kept per key; the longest unused goes.", ge=1, le=1000)] = 32
     memo: Annotated[bool, about("The shortcut from request bytes to ready answers.")] = True
     trust_age: Annotated[bool, about("Believe Age alone, for origins whose clock is wrong.")] = False
+    path: Annotated[
+        str, about("Folder in which the cache survives a restart, the workers' own; empty: it does not.", kind="output")
+    ] = ""
+    disk: Annotated[Size, about("Space on disk of the cache on this node, with `path`.", positive=True)] = Size(
+        10 * 2**30
+    )
 
 
 class Limits(Table, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ Invariant: what was asked of an origin before a purge does not come into the sto
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 from proxy.policy import key as keys
@@ -18,14 +19,22 @@ if TYPE_CHECKING:
 
     from proxy import bus
     from proxy.cache.coalesce import Flights
+    from proxy.cache.shelf import Named
     from proxy.cache.store import Store
-    from proxy.http.stored import StoredResponse
     from proxy.modes.every import Modes
     from proxy.pipeline import Tally
     from proxy.policy.rules import CacheRules
 
 PURGE_PATIENCE: Final = 60.0  # seconds for a sweep of millions beside full traffic
 _REMEMBERED: Final = 1000  # numbers
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A key, as what a purge looks at."""
+
+    key: bytes
+    tags: tuple[bytes, ...] = ()
 
 
 class Purger:
@@ -69,23 +78,23 @@ class Purger:
             self._tally.purged += sweep.count
         return sweep.count
 
-    def _purge_keys(self, purge: bus.Purge, those: Iterable[bytes], matches: Callable[[StoredResponse], bool]) -> int:
-        """At once: an address has few keys."""
-        found = [stored for key in those for stored in self._store.peek(key) if matches(stored)]
-        if not purge.dry_run:
-            for stored in found:
-                self._store.purge(stored, soft=purge.soft)
-            self._tally.purged += len(found)
-        return len(found)
+    def _purge_keys(self, purge: bus.Purge, those: Iterable[bytes], matches: Callable[[Named], bool]) -> int:
+        """At once: an address has few keys. What is said of one holds for all its variants."""
+        meant = [key for key in those if matches(_Name(key))]
+        if purge.dry_run:
+            return sum(len(self._store.peek(key)) for key in meant)
+        count = sum(self._store.purge_key(key, soft=purge.soft) for key in meant)
+        self._tally.purged += count
+        return count
 
-    def _of_site(self, site: str, matches: Callable[[StoredResponse], bool]) -> Callable[[StoredResponse], bool]:
+    def _of_site(self, site: str, matches: Callable[[Named], bool]) -> Callable[[Named], bool]:
         """`matches`, for what the names of one site reach; empty: of all sites."""
         mode = self._mode
         known: dict[bytes, bool] = {}  # by what stands before the path: few, and they come again
         if not site or mode is None:
             return matches
 
-        def of_site(stored: StoredResponse) -> bool:
+        def of_site(stored: Named) -> bool:
             if not matches(stored):
                 return False
             place = target.place_of(stored.key)
@@ -96,7 +105,7 @@ class Purger:
         return of_site
 
 
-def selector(purge: bus.Purge, concerned: Callable[[bytes], bool]) -> Callable[[StoredResponse], bool]:
+def selector(purge: bus.Purge, concerned: Callable[[bytes], bool]) -> Callable[[Named], bool]:
     """Whether the purge means a stored response; `concerned` says so of its key."""
     if purge.kind != "tag":
         return lambda stored: concerned(stored.key)

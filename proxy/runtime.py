@@ -48,6 +48,16 @@ def worker_socket(folder: Path, index: int) -> Path:
     return folder / f"worker-{index}.sock"
 
 
+def disk_file(folder: Path, index: int) -> Path:
+    """What a worker's cache has on disk, with `[cache] path`."""
+    return folder / f"worker-{index}.cache"
+
+
+def stale_mark(folder: Path, index: int) -> Path:
+    """Is there when a purge has not reached the worker: nothing that its file holds may be used."""
+    return folder / f"worker-{index}.stale"
+
+
 class RuntimeFolder:
     """The folder, held by this process until it ends."""
 

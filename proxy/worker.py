@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 
 from config.units import MonoTime, WallTime
 from proxy import bus, link, namelists, parcel, region
+from proxy.cache.disk import Away, Counts, Disk
 from proxy.cache.store import Store
 from proxy.explaining import Explainer
 from proxy.modes.every import Modes, names_of
@@ -34,6 +35,7 @@ from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.policy.target import BadTargetError
 from proxy.purging import PURGE_PATIENCE, Purger
+from proxy.runtime import disk_file, stale_mark, worker_socket
 from proxy.server.doors import acceptor, forward_door, transparent_door
 from proxy.server.front import MEMO_SHARE, Door, Front
 from proxy.server.hoard import FREE
@@ -125,6 +127,8 @@ class Worker:
         self._next: Prepared | None = None
         self._servers: dict[int, Serving] = {}
         self._pools: dict[str, Pool] = {}
+        self._disk: Disk | None = None
+        self._disk_counted = (0, 0, 0)
         self._moment = 0  # of the last purge of ours that others were told of, in microseconds
         self._ticker: asyncio.TimerHandle | None = None
         self._expected = 0.0
@@ -295,6 +299,7 @@ class Worker:
         memos = memory // MEMO_SHARE
         self._store.resize(memory - memos)
         self._store.most_variants = config.cache.variants
+        self._change_disk(settings)
         self._upstreams.limits = config.limits
         self._resolver.configure(config.dns.servers, config.dns.negative_ttl)
         self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
@@ -376,6 +381,30 @@ class Worker:
             with contextlib.suppress(OSError):
                 await self._loop.connect_accepted_socket(serving.accepted, sock, ssl=serving.tls)
 
+    def _change_disk(self, settings: Settings) -> None:
+        """The tier on disk is the one that is configured; one that is no more ends in the background."""
+        config = settings.config.cache
+        folder = settings.base / config.path if config.path and config.memory else None
+        path = disk_file(folder, self._index) if folder is not None else None
+        limit = config.disk // settings.workers
+        if self._disk is not None and self._disk.path == path:
+            self._disk.resize(limit)
+            return
+        before, self._disk = self._disk, None
+        self._store.tier = self._store.elsewhere = None
+        if before is not None:  # nothing tells it of purges any more, so that nothing of it may be used later
+            self._loop.run_in_executor(None, before.forget)
+        if folder is None or path is None:
+            return
+        surplus: tuple[Path, ...] = ()
+        if self._index == 0:
+            surplus = tuple(disk_file(folder, n) for n in range(settings.workers, region.MAX_WORKERS))
+        stale = stale_mark(folder, self._index)
+        self._disk = disk = Disk(self._loop, path, limit, self._store, stale=stale, surplus=surplus)
+        self._store.tier = disk
+        self._store.elsewhere = disk.elsewhere
+        disk.start()
+
     async def _end(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
@@ -388,6 +417,8 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._loop.run_in_executor(None, self._observer.close)
+        if self._disk is not None:
+            await self._loop.run_in_executor(None, self._disk.close)
 
     def say_close(self, on: bool) -> None:
         """The address moves to the other node: clients that connect again find it there."""
@@ -412,8 +443,8 @@ class Worker:
         match message:
             case bus.Purge():
                 try:
-                    return bus.Purged(message.number, await self._purger.apply(message))
-                except BadTargetError as problem:
+                    return bus.Purged(message.number, await self._purge_here(message))
+                except (BadTargetError, Away) as problem:
                     return bus.Failed(str(problem))
             case bus.Explain():
                 try:
@@ -438,8 +469,15 @@ class Worker:
     async def _purge_everywhere(self, kind: str, value: str, site: str, soft: bool) -> int:
         """A purge that came over HTTP: here and on the other workers, before it is answered."""
         purge = self._number_purge(cast("bus.PurgeKind", kind), value, soft=soft, site=site)
-        here, elsewhere = await asyncio.gather(self._purger.apply(purge), self._purge_elsewhere(purge))
+        here, elsewhere = await asyncio.gather(self._purge_here(purge), self._purge_elsewhere(purge))
         return here + elsewhere
+
+    async def _purge_here(self, purge: bus.Purge) -> int:
+        """In memory, and out of what is on disk."""
+        count = await self._purger.apply(purge)
+        if self._disk is not None and not purge.dry_run:
+            await self._disk.settled()
+        return count
 
     def _number_purge(self, kind: bus.PurgeKind, value: str, *, soft: bool = False, site: str = "") -> bus.Purge:
         self._moment = max(self._moment + 1, time.time_ns() // 1000)
@@ -453,12 +491,16 @@ class Worker:
         answers = await asyncio.gather(*(self._ask(settings.runtime, index, purge) for index in others))
         return sum(answers)
 
-    async def _ask(self, runtime: Path, index: int, purge: bus.Purge) -> int:
-        """One that does not answer is dead or starting: it will be empty."""
+    async def _ask(self, folder: Path, index: int, purge: bus.Purge) -> int:
+        """One that does not answer is dead or starting: its memory will be empty, and what it has on disk may not be
+        used.
+        """
         try:
-            answer = await link.ask_once(runtime / f"worker-{index}.sock", purge, PURGE_PATIENCE)
+            answer = await link.ask_once(worker_socket(folder, index), purge, PURGE_PATIENCE)
         except link.LinkError as problem:
             log.warning("purge: worker-%d was not reached: %s", index, problem)
+            if self._disk is not None:
+                stale_mark(self._disk.path.parent, index).touch(mode=0o600)
             return 0
         return answer.count if isinstance(answer, bus.Purged) else 0
 
@@ -524,6 +566,12 @@ class Worker:
         slots[_TUNNELS] = sum(connection.is_tunnel for connection in self._front.connections)
         slots[_STORE_BYTES] = self._store.bytes
         slots[_STORE_ENTRIES] = self._store.entries
+        disk = self._disk.counts if self._disk is not None else Counts()
+        slots[_DISK_BYTES], slots[_DISK_ENTRIES] = disk.bytes, disk.entries
+        counted, before = (disk.loaded, disk.dropped, disk.damaged), self._disk_counted
+        self._disk_counted = counted
+        for at, now, then in zip((_DISK_LOADED, _DISK_DROPPED, _DISK_DAMAGED), counted, before, strict=True):
+            slots[at] += max(0, now - then)
         slots[_MEMO_ENTRIES] = self._front.memo_entries
         slots[_LAG] = int(lag * 1e6)
         slots[_EVICTED] += self._store.evictions - self._evictions
@@ -577,6 +625,11 @@ _EXCHANGES = metrics.slot("tandem_exchanges_open")
 _TUNNELS = metrics.slot("tandem_tunnels_open")
 _STORE_BYTES = metrics.slot("tandem_store_bytes")
 _STORE_ENTRIES = metrics.slot("tandem_store_entries")
+_DISK_BYTES = metrics.slot("tandem_disk_bytes")
+_DISK_ENTRIES = metrics.slot("tandem_disk_entries")
+_DISK_LOADED = metrics.slot("tandem_disk_loaded_total")
+_DISK_DROPPED = metrics.slot("tandem_disk_dropped_total")
+_DISK_DAMAGED = metrics.slot("tandem_disk_damaged_total")
 _MEMO_ENTRIES = metrics.slot("tandem_memo_entries")
 _LAG = metrics.slot("tandem_loop_lag_seconds")
 _REFUSED = metrics.slot("tandem_connections_refused_total")

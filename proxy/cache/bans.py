@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from config.units import MonoTime
+    from proxy.cache.shelf import Named
     from proxy.cache.store import Store
     from proxy.http.stored import StoredResponse
 
@@ -24,7 +25,7 @@ class Ban:
 
     __slots__ = ("at", "count", "matches", "soft")
 
-    def __init__(self, matches: Callable[[StoredResponse], bool], at: MonoTime, soft: bool) -> None:
+    def __init__(self, matches: Callable[[Named], bool], at: MonoTime, soft: bool) -> None:
         self.matches = matches
         self.at = at
         self.soft = soft

@@ -24,6 +24,8 @@ from proxy.policy.freshness import current_age
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
+    from proxy.cache.disk import Tier
+    from proxy.cache.shelf import Named
     from proxy.http.stored import StoredResponse
 
     Variants = tuple[StoredResponse, ...]
@@ -68,6 +70,7 @@ class Store:
         self.on_gone: list[Callable[[StoredResponse], None]] = []
         self.on_ban: list[Callable[[], None]] = []
         self.elsewhere: Callable[[bytes], Awaitable[Variants] | None] | None = None
+        self.tier: Tier | None = None  # is told of what is kept and of what goes for another reason than space
 
     # ---- looking up ----------------------------------------------------------------------------------------------
 
@@ -138,6 +141,16 @@ class Store:
         self._entries.reserved -= size
 
     def put(self, stored: StoredResponse) -> bool:
+        """As `adopt`, and the tier behind is told."""
+        kept = self.adopt(stored)
+        if self.tier is not None:
+            if kept:
+                self.tier.kept(stored)
+            else:
+                self.tier.removed(stored)
+        return kept
+
+    def adopt(self, stored: StoredResponse) -> bool:
         """Stored, in place of the variant with the same selecting fields; False if it is too large for the memory.
 
         Putting again what is here already (its head was freshened, RFC 9111 §4.3.4) weighs it anew and voids its memos.
@@ -151,7 +164,7 @@ class Store:
         if _size(kept) > room:
             kept = (stored,)
         if _size(kept) > room:
-            self.remove(stored)
+            self._remove(stored)
             stored.live = False
             return False
         if stored.selecting:
@@ -198,6 +211,11 @@ class Store:
 
     def remove(self, stored: StoredResponse) -> bool:
         """Not here any more; False if it was not."""
+        if self.tier is not None:
+            self.tier.removed(stored)
+        return self._remove(stored)
+
+    def _remove(self, stored: StoredResponse) -> bool:
         entry = self._entries.peek(stored.key)
         if entry is None or stored not in entry.variants:
             return False
@@ -209,24 +227,26 @@ class Store:
         self._leave(stored)
         return True
 
-    def purge(self, stored: StoredResponse, *, soft: bool = False) -> None:
-        """This one; a soft purge leaves it here, to be validated before use."""
-        self._purge((stored,), soft=soft)
-
     def purge_key(self, key: bytes, *, soft: bool = False) -> int:
         """How many variants of the key were purged; a soft purge leaves them here, to be validated before use."""
+        if self.tier is not None:
+            self.tier.purged_key(key, soft=soft)
         return self._purge(self.peek(key), soft=soft)
 
     def purge_prefix(self, prefix: bytes, *, soft: bool = False) -> int:
+        if self.tier is not None:
+            self.tier.purged_where(lambda row: row.key.startswith(prefix), soft=soft)
         keys = [key for key in self._entries if key.startswith(prefix)]
         return self._purge([stored for key in keys for stored in self.peek(key)], soft=soft)
 
     def purge_tag(self, tag: bytes, *, soft: bool = False) -> int:
+        if self.tier is not None:
+            self.tier.purged_tag(tag, soft=soft)
         return self._purge(self._with_tag(tag), soft=soft)
 
     def sweep(
         self,
-        matches: Callable[[StoredResponse], bool],
+        matches: Callable[[Named], bool],
         *,
         soft: bool = False,
         dry_run: bool = False,
@@ -236,6 +256,8 @@ class Store:
 
         What is to go answers nobody from the first step on: until the last one, each look-up asks `matches` as well.
         """
+        if self.tier is not None and not dry_run:
+            self.tier.purged_where(matches, soft=soft)
         among = list(self._entries) if tag is None else list(self._with_tag(tag))
         return Sweep(self, Ban(matches, self._clock(), soft), among, dry_run=dry_run)
 
@@ -278,7 +300,7 @@ class Store:
             if soft:
                 self._outdate(stored)
             else:
-                self.remove(stored)
+                self._remove(stored)
         return count
 
     def _outdate(self, stored: StoredResponse) -> None:

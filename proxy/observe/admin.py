@@ -184,6 +184,8 @@ class AdminService:
         assert self._workers is not None
         before, self._plan, self._prepared = self._plan, self._prepared, None
         self._workers.count = self._plan.settings.workers
+        cache = self._plan.settings.config.cache
+        self._workers.disk = self._plan.settings.base / cache.path if cache.path else None
         self._most_workers = max(self._most_workers, self._plan.settings.workers)
         if self._keeper is None:
             self._keeper = asyncio.get_running_loop().create_task(self._workers.keep())

@@ -90,6 +90,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("tandem_invalidated_total", _C, "Stored responses invalidated by unsafe methods."),
     Metric("tandem_purged_total", _C, "Stored responses purged by an operator."),
     Metric("tandem_memo_hits_total", _C, "Hits that were answered from the memo."),
+    Metric("tandem_disk_loaded_total", _C, "Stored responses brought back from disk."),
+    Metric("tandem_disk_dropped_total", _C, "Stored responses not written to disk, which was too slow or failed."),
+    Metric("tandem_disk_damaged_total", _C, "Stored responses on disk that were not what was written."),
     Metric("tandem_log_lines_total", _C, "Access log lines handed to their file."),
     Metric(
         "tandem_log_dropped_total", _C, "Access log lines dropped: disk full, reader too slow, or file not writable."
@@ -101,6 +104,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("tandem_tunnels_open", _G, "Tunnels and upgraded connections open."),
     Metric("tandem_store_bytes", _G, "Memory of the store: bodies, heads and index together."),
     Metric("tandem_store_entries", _G, "Stored responses."),
+    Metric("tandem_disk_bytes", _G, "Space in use of the cache on disk."),
+    Metric("tandem_disk_entries", _G, "Stored responses on disk."),
     Metric("tandem_memo_entries", _G, "Ready answers in the memo."),
     Metric("tandem_loop_lag_seconds", _G, "Longest delay of the event loop within the last second.", scale=MICRO),
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from proxy import bus
 from proxy.link import Link, LinkError
+from proxy.runtime import stale_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +58,7 @@ class Workers:
     """The workers 0 … count-1, each by a connection that is made when it is needed and kept while it lives."""
 
     def __init__(self, runtime: Path, count: int) -> None:
+        self.disk: Path | None = None  # the folder of `[cache] path`
         self._runtime = runtime
         self.count = count
         self._links: dict[int, Link] = {}
@@ -110,7 +112,7 @@ class Workers:
                 answer = await self.ask(index, purge, max(0.001, deadline - loop.time()))
             except LinkError as problem:
                 if isinstance(problem.__cause__, OSError) and not isinstance(problem.__cause__, TimeoutError):
-                    return Applied(name, 0, "not running: its cache starts empty")
+                    return self._absent(index, purge)
                 if loop.time() >= deadline:
                     return Applied(name, None, str(problem))
                 # The connection broke under the question: the next try tells whether its process lives, and a
@@ -120,6 +122,19 @@ class Workers:
             if isinstance(answer, bus.Purged):
                 return Applied(name, answer.count)
             return Applied(name, None, answer.reason if isinstance(answer, bus.Failed) else "answered something else")
+
+    def _absent(self, index: int, purge: bus.Purge) -> Applied:
+        """What it had in memory is gone; what it has on disk is not to be used."""
+        if self.disk is not None and not purge.dry_run:
+            try:
+                stale_mark(self.disk, index).touch(mode=0o600)
+            except FileNotFoundError:
+                pass  # no folder: nothing was ever written
+            except OSError as problem:
+                return Applied(
+                    f"worker-{index}", None, f"not running, and its cache on disk is out of reach: {problem}"
+                )
+        return Applied(f"worker-{index}", 0, "not running: its cache starts empty")
 
     async def count_living(self) -> int:
         """How many workers answer at all."""
