@@ -172,6 +172,36 @@ class Explained(Message, frozen=True):
     data: dict[str, object]
 
 
+Sort = Literal["size", "hits", "age", "ttl"]
+
+
+class List(Message, frozen=True):
+    """What is stored: chosen as by a purge, the first `limit` in this order; `full`: with heads and sums."""
+
+    kind: PurgeKind = "all"
+    value: str = ""
+    site: str = ""
+    sort: Sort = "hits"
+    limit: int = 20
+    full: bool = False
+
+
+class Listed(Message, frozen=True):
+    rows: tuple[dict[str, object], ...]
+    count: int  # of all that were chosen
+    size: int  # bytes of memory of these
+
+
+class Recent(Message, frozen=True):
+    """The last decisions, newest first."""
+
+    limit: int = 20
+
+
+class Recently(Message, frozen=True):
+    rows: tuple[dict[str, object], ...]
+
+
 class Done(Message, frozen=True):
     """Heard and applied; there is nothing more to say."""
 
@@ -182,8 +212,8 @@ class Failed(Message, frozen=True):
     reason: str
 
 
-Question = Ping | Purge | Status | HealthVerdicts | Explain
-Answer = Pong | Purged | StatusAnswer | Explained | Done | Failed
+Question = Ping | Purge | Status | HealthVerdicts | Explain | List | Recent
+Answer = Pong | Purged | StatusAnswer | Explained | Listed | Recently | Done | Failed
 
 
 class Envelope(Struct, frozen=True, array_like=True):

@@ -167,7 +167,7 @@ def status(args: argparse.Namespace) -> int:
 def describe(answer: Plain) -> list[str]:
     """The status as lines for people."""
     lines = [f"tandem {answer['version']}, configuration {answer['generation']} ({answer['digest'][:12]})", ""]
-    lines += _table(
+    lines += table(
         ("PROCESS", "PID", "STATE"),
         [(one.get("name"), one.get("pid") or "-", _state(one)) for one in answer["processes"]],
     )
@@ -175,7 +175,7 @@ def describe(answer: Plain) -> list[str]:
         requests = ", ".join(f"{count} {outcome}" for outcome, count in site["requests"].items()) or "no requests yet"
         lines += ["", f"site {site['name']} on {' '.join(site['listen'])}: {requests}"]
         rows = [(f"  {up['address']}", up.get("route", ""), _state(up), _check(up)) for up in site["upstreams"]]
-        lines += _table(("  ORIGIN", "ROUTE", "STATE", "CHECK"), rows) if rows else []
+        lines += table(("  ORIGIN", "ROUTE", "STATE", "CHECK"), rows) if rows else []
     if "forward" in answer:
         forward = answer["forward"]
         requests = ", ".join(f"{count} {outcome}" for outcome, count in forward["requests"].items())
@@ -215,7 +215,7 @@ def size(count: float) -> str:
     return f"{count:.1f}GB"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Columns as wide as their widest cell."""
     cells = [tuple(map(str, row)) for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]

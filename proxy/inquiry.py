@@ -1,4 +1,4 @@
-"""`tandem explain`: what a running instance would do with a request, and why; for people or programs.
+"""`tandem explain` and `tandem cache`: what a running instance would do, did and stores; for people or programs.
 
 Exit status: 0 told, 1 nothing runs or it cannot be told, 2 wrong usage. What is told is worked out in the workers
 (explaining.py); here it is only laid out.
@@ -7,6 +7,7 @@ Exit status: 0 told, 1 nothing runs or it cannot be told, 2 wrong usage. What is
 from __future__ import annotations
 
 import argparse
+from time import localtime, strftime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from proxy import commands
 from proxy.commands import FAULTY, FINE, CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     Plain = dict[str, Any]
 
@@ -40,19 +41,49 @@ def add_arguments(subparsers: argparse._SubParsersAction[argparse.ArgumentParser
         epilog=EXPLAIN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    tell.add_argument("url", metavar="URL", help="the address that would be asked for")
+    tell.add_argument("url", metavar="URL", nargs="?", help="the address that would be asked for")
+    tell.add_argument(
+        "--recent", metavar="N", nargs="?", type=int, const=20, help="instead: the last N decisions of all workers (20)"
+    )
     tell.add_argument("-H", "--header", metavar="'NAME: VALUE'", action="append", default=[], help="a field of it")
     tell.add_argument("--from", dest="client", metavar="ADDRESS", default="127.0.0.1", help="whom it would come from")
     tell.add_argument("--method", default="GET", help="its method (GET)")
     commands.add_common(tell)
     tell.set_defaults(run=explain)
+    _add_cache(subparsers)
+
+
+def _add_cache(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    cache = subparsers.add_parser("cache", help="look at what is stored", description="Look at what is stored.")
+    kinds = cache.add_subparsers(metavar="WHAT", required=True)
+    ls = kinds.add_parser(
+        "ls",
+        help="list stored responses",
+        description="List stored responses of all workers, each of which has a store of its own. A walk over millions "
+        "leaves the workers free.",
+    )
+    which = ls.add_mutually_exclusive_group()
+    which.add_argument("--prefix", metavar="URL", help="those whose address begins with this")
+    which.add_argument("--tag", metavar="TAG", help="those with this tag")
+    which.add_argument("--match", metavar="PATTERN", help="HOST/GLOB or HOST~REGEX, as in `tandem purge`")
+    ls.add_argument("--site", metavar="NAME", help="of these, what this site's names reach")
+    ls.add_argument("--sort", choices=("size", "hits", "age", "ttl"), default="hits", help="largest first; ttl: least")
+    ls.add_argument("--limit", metavar="N", type=int, default=20, help="rows (20, at most 1000)")
+    commands.add_common(ls)
+    ls.set_defaults(run=list_stored)
+    one = kinds.add_parser("show", help="show what is stored for an address", description="Show all stored variants.")
+    one.add_argument("url", metavar="URL")
+    commands.add_common(one)
+    one.set_defaults(run=show_stored)
 
 
 # ---- explain ---------------------------------------------------------------------------------------------------------
 
 
 def explain(args: argparse.Namespace) -> int:
-    query = [("url", commands.as_typed(args.url)), ("method", args.method), ("from", args.client)]
+    if args.recent is not None:
+        return _ask(args, "/v1/recent", [("limit", args.recent)], describe_recent)
+    query = [("url", commands.as_typed(args.url or "")), ("method", args.method), ("from", args.client)]
     query += [("header", field) for field in args.header]
     try:
         _, answer = commands.ask(commands.socket_path(args), "GET", f"/v1/explain?{urlencode(query)}")
@@ -185,3 +216,75 @@ def _forward(forward: Plain) -> Iterable[str]:
         if one["standing"] != "up" or len(forward["origins"]) > 1:
             yield f"  {one['address']} is {one['standing']} ({one['why']}), {one['active']} requests running"
     yield from (f"  > {line}" for line in (forward["head"] or "").rstrip("\r\n").split("\r\n") if line)
+
+
+# ---- recent decisions ------------------------------------------------------------------------------------------------
+
+
+def describe_recent(answer: Plain) -> list[str]:
+    rows = [
+        (
+            strftime("%H:%M:%S", localtime(row["at"])),
+            row["method"],
+            row["status"] or "-",
+            row["outcome"],
+            ", ".join(word for word in (row["reason"], row["detail"], row["error"]) if word) or "-",
+            f"{row['seconds'] * 1000:.0f}ms" if row["times"] == 1 else f"x{row['times']}",
+            row["url"],
+        )
+        for row in answer["rows"]
+    ]
+    return commands.table(("TIME", "METHOD", "STATUS", "OUTCOME", "WHY", "TOOK", "URL"), rows)
+
+
+# ---- cache -----------------------------------------------------------------------------------------------------------
+
+
+def _ask(
+    args: argparse.Namespace, path: str, query: list[tuple[str, Any]], lay_out: Callable[[Plain], list[str]]
+) -> int:
+    try:
+        _, answer = commands.ask(
+            commands.socket_path(args), "GET", f"{path}?{urlencode(query)}", limit=commands.SWEEPING
+        )
+    except CommandError as problem:
+        return commands.say_fault(problem)
+    commands.show(answer, lay_out(answer), as_json=args.json)
+    return FINE
+
+
+def list_stored(args: argparse.Namespace) -> int:
+    query: list[tuple[str, Any]] = [("sort", args.sort), ("limit", args.limit)]
+    query += [(name, value) for name in ("tag", "match", "site") if (value := getattr(args, name)) is not None]
+    if args.prefix is not None:
+        query.append(("prefix", commands.as_typed(args.prefix)))
+    return _ask(args, "/v1/cache", query, describe_list)
+
+
+def describe_list(answer: Plain) -> list[str]:
+    rows = [
+        (commands.size(row["weight"]), row["uses"], f"{row['age']:.0f}s", _left(row), row["status"], row["url"])
+        for row in answer["rows"]
+    ]
+    lines = commands.table(("MEMORY", "USES", "AGE", "TTL", "STATUS", "URL"), rows)
+    left = answer["count"] - len(rows)
+    lines.append(
+        f"{answer['count']} stored, {commands.size(answer['bytes'])}" + (f"; {left} not shown" if left else "")
+    )
+    return lines
+
+
+def _left(row: Plain) -> str:
+    return "purged" if row["outdated"] else f"{row['ttl']:.0f}s"
+
+
+def show_stored(args: argparse.Namespace) -> int:
+    return _ask(args, "/v1/cache", [("url", commands.as_typed(args.url)), ("full", 1)], describe_stored)
+
+
+def describe_stored(answer: Plain) -> list[str]:
+    lines = [] if answer["rows"] else ["nothing is stored for this address"]
+    for row in answer["rows"]:
+        lines += [f"{row['url']} in {row['worker']}", *_variant(row)]
+        lines += [f"      < {name}: {value}" for name, value in row["fields"]]
+    return lines

@@ -61,8 +61,16 @@ class Purger:
                 del self._applied[next(iter(self._applied))]
         return await asyncio.shield(known)  # an asker that has gone does not end it
 
+    def selects(self, purge: bus.Purge) -> Callable[[StoredResponse], bool]:
+        """Whether the purge means a stored response. Raises BadTargetError."""
+        return self._of_site(purge.site, selector(purge, touches(purge, self._rules, self._beside)))
+
+    @property
+    def _rules(self) -> tuple[CacheRules, ...]:
+        return self._mode.cache_rules() if self._mode is not None else ()
+
     async def _apply(self, purge: bus.Purge) -> int:
-        rules = self._mode.cache_rules() if self._mode is not None else ()
+        rules = self._rules
         concerned = touches(purge, rules, self._beside)
         matches = self._of_site(purge.site, selector(purge, concerned))
         if not purge.dry_run:

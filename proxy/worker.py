@@ -24,6 +24,7 @@ from proxy import bus, link, namelists, parcel, region
 from proxy.cache.disk import Away, Counts, Disk
 from proxy.cache.store import Store
 from proxy.explaining import Explainer
+from proxy.listing import Lister
 from proxy.modes.every import Modes, names_of
 from proxy.modes.forward import Forward
 from proxy.modes.reverse import site_names
@@ -446,6 +447,14 @@ class Worker:
                     return bus.Purged(message.number, await self._purge_here(message))
                 except (BadTargetError, Away) as problem:
                     return bus.Failed(str(problem))
+            case bus.List():
+                try:
+                    return await Lister(self._store, self._purger, self._now).list(message)
+                except BadTargetError as problem:
+                    return bus.Failed(str(problem))
+            case bus.Recent(limit=limit):
+                self._observer.flush()
+                return bus.Recently(tuple(self._observer.recent.rows(limit, self._wall_offset)))
             case bus.Explain():
                 try:
                     assert self._current is not None, "no socket is served before the first commit"

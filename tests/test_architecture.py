@@ -59,6 +59,7 @@ ORDER: list[tuple[str, ...]] = [
         "proxy.process",
         "proxy.purging",
     ),
+    ("proxy.listing",),
     ("proxy.keeper", "proxy.reload"),
     ("proxy.child", "proxy.observe.admin", "proxy.supervisor"),
     ("proxy.launch", "proxy.screen", "proxy.versions", "proxy.worker"),

@@ -118,3 +118,39 @@ def test_the_command_asks_for_the_request_it_was_given(instance, capsys):
 def test_what_is_no_request_is_wrong_usage(instance, capsys, words):
     assert tandem("explain", *words, "--runtime", str(instance.runtime)) == 2
     assert capsys.readouterr().err.startswith("tandem: ")
+
+
+ROW = {
+    "worker": "worker-0",
+    "url": "http://shop/a",
+    "status": 200,
+    "weight": 2048,
+    "uses": 3,
+    "age": 10.0,
+    "ttl": 50.0,
+    "outdated": False,
+    "at": 1_800_000_000.0,
+    "method": "GET",
+    "outcome": "miss",
+    "reason": "uri-miss",
+    "detail": "not-stored-private",
+    "error": None,
+    "seconds": 0.012,
+    "times": 1,
+}
+
+
+def test_what_is_stored_and_what_was_decided_are_tables(instance, capsys):
+    instance.worker.data = {"rows": [ROW, ROW | {"times": 9, "uses": 5, "outdated": True}]}
+    where = ["--runtime", str(instance.runtime)]
+    assert tandem("cache", "ls", "--tag", "news", "--sort", "hits", *where) == 0
+    head, first, second, total = capsys.readouterr().out.splitlines()
+    assert head.split() == ["MEMORY", "USES", "AGE", "TTL", "STATUS", "URL"]
+    assert (first.split(), second.split()[3]) == (["2.0KB", "5", "10s", "purged", "200", "http://shop/a"], "50s")
+    assert total == "7 stored, 4.0KB; 5 not shown"
+    assert tandem("explain", "--recent", "5", *where) == 0
+    text = capsys.readouterr().out
+    assert "miss     uri-miss, not-stored-private  12ms" in text
+    assert "x9" in text
+    for words in (("cache", "ls", "--limit", "0"), ("cache", "ls", "--match", "shop"), ("explain", "--recent", "0")):
+        assert tandem(*words, *where) == 2

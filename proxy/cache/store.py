@@ -98,6 +98,10 @@ class Store:
         entry = self._entries.peek(key)
         return () if entry is None else entry.variants
 
+    def entry(self, key: bytes) -> Entry | None:
+        """What is kept under the key, uses and all; for people."""
+        return self._entries.peek(key)
+
     def __iter__(self) -> Iterator[StoredResponse]:
         """All stored responses at this moment; the store may change meanwhile."""
         for key in list(self._entries):

@@ -25,13 +25,14 @@ from aiohttp import web
 
 from proxy import bus, region
 from proxy.http.serialise import request_line
+from proxy.link import LinkError
 from proxy.modes.every import names_of
 from proxy.modes.reverse import Reverse
 from proxy.observe import gate, metrics, pair, status
 from proxy.observe.accesslog import escape
 from proxy.observe.gate import Peer, Refusal, Right, Token, Way
 from proxy.observe.newcomers import Newcomers
-from proxy.observe.reach import PurgeResult, Workers
+from proxy.observe.reach import SWEEP_PATIENCE, PurgeResult, Workers
 from proxy.policy import target
 from proxy.service import Refused, Service
 from proxy.upstream.prober import Prober
@@ -48,6 +49,7 @@ MAX_BODY: Final = 64 * 2**10
 READS: Final = (100.0, 200.0)  # requests of one peer: a second, at once
 CHANGES: Final = (50.0, 100.0)
 BAD_TOKENS: Final = (0.1, 5.0)
+MOST_LISTED: Final = 1000  # rows of an answer
 
 INDEX: Final = """\
 Tandem admin
@@ -55,6 +57,8 @@ GET  /healthz    200 while a worker answers, else 503
 GET  /metrics    Prometheus text
 GET  /v1/status  processes, sites, cache and workers as JSON
 GET  /v1/explain what would happen to a request: ?url=http://…, with method=, from=, and header=Name:value repeated
+GET  /v1/recent  the last decisions: ?limit=
+GET  /v1/cache   what is stored: ?url=, prefix=, tag=, match= and site=, sort=size|hits|age|ttl, limit=, full=1
 POST /v1/purge   {"url": "http://…"}, {"prefix": "http://…"}, {"tag": "…"}, {"match": "host/glob" or "host~regex"}
                  or {"all": true}, with "site", "dry_run", "hard"
 """
@@ -278,6 +282,8 @@ class AdminService:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/v1/status", self._status)
         app.router.add_get("/v1/explain", self._explain)
+        app.router.add_get("/v1/recent", self._recent)
+        app.router.add_get("/v1/cache", self._cache)
         app.router.add_post("/v1/purge", self._purge)
         return app
 
@@ -398,6 +404,33 @@ class AdminService:
             return _error(503, "; ".join(sorted({str(answer) for answer in answers.values()})) or "no worker answers")
         return web.json_response({"workers": [{"name": name, **data} for name, data in told.items()]})
 
+    async def _recent(self, request: web.Request) -> web.Response:
+        """The last decisions of all workers, newest first."""
+        try:
+            limit = _number(request.query.get("limit", "20"))
+        except ValueError as problem:
+            return _error(400, str(problem))
+        answers = await self._reach.ask_all(bus.Recent(limit), bus.Recently)
+        rows = _rows(answers)
+        rows.sort(key=lambda row: row["at"], reverse=True)
+        return web.json_response({"rows": rows[:limit]})
+
+    async def _cache(self, request: web.Request) -> web.Response:
+        """What the workers store, each its own."""
+        try:
+            question = _list_question(request.query)
+            self._check_site(question.site)
+        except ValueError as problem:
+            return _error(400, str(problem))
+        answers = await self._reach.ask_all(question, bus.Listed, SWEEP_PATIENCE)
+        listed = [answer for answer in answers.values() if isinstance(answer, bus.Listed)]
+        if not listed:
+            return _error(503, "; ".join(sorted({str(answer) for answer in answers.values()})) or "no worker answers")
+        rows = _rows(answers)
+        rows.sort(key=_RANKS[question.sort], reverse=True)
+        answer = {"count": sum(one.count for one in listed), "bytes": sum(one.size for one in listed)}
+        return web.json_response({**answer, "rows": rows if question.full else rows[: question.limit]})
+
     def _check_site(self, name: str) -> None:
         """Raises ValueError for a name that no site has."""
         sites = self._serving.reverse.sites
@@ -511,6 +544,50 @@ def _explain_question(query: Mapping[str, str]) -> bus.Explain:
     ip_address(client)
     request_line(method.encode("latin-1", "replace"), b"/")
     return bus.Explain(url, method, fields, client)
+
+
+_RANKS: Final[dict[bus.Sort, Callable[[dict[str, Any]], float]]] = {
+    "size": lambda row: row["weight"],
+    "hits": lambda row: row["uses"],
+    "age": lambda row: row["age"],
+    "ttl": lambda row: -row["ttl"],
+}
+
+
+def _rows(answers: Mapping[str, bus.Listed | bus.Recently | LinkError]) -> list[dict[str, Any]]:
+    """The rows of all workers that answered, each with its worker's name."""
+    return [
+        {"worker": name, **row}
+        for name, answer in answers.items()
+        if not isinstance(answer, LinkError)
+        for row in answer.rows
+    ]
+
+
+def _list_question(query: Mapping[str, str]) -> bus.List:
+    """What the query of /v1/cache asks. Raises ValueError with a sentence."""
+    kinds: tuple[bus.PurgeKind, ...] = ("url", "prefix", "tag", "match")
+    if unknown := sorted(set(query) - {*kinds, "site", "sort", "limit", "full"}):
+        raise ValueError(f"unknown: {', '.join(unknown)}; there are {', '.join(kinds)}, site, sort, limit and full")
+    chosen = [kind for kind in kinds if query.get(kind)]
+    if len(chosen) > 1:
+        raise ValueError(f"give one of {', '.join(kinds)}")
+    kind: bus.PurgeKind = chosen[0] if chosen else "all"
+    value = query.get(kind, "")
+    if kind in {"url", "prefix"}:
+        target.parse_url(value)
+    elif kind == "match":
+        target.parse_pattern(value)
+    sort = query.get("sort", "hits")
+    if sort not in _RANKS:
+        raise ValueError(f"sort is one of {', '.join(_RANKS)}")
+    return bus.List(kind, value, query.get("site", ""), sort, _number(query.get("limit", "20")), "full" in query)
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MOST_LISTED:
+        raise ValueError(f"limit is a number up to {MOST_LISTED}")
+    return int(text)
 
 
 def _field(text: str) -> tuple[str, str]:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.errors import KINDS, Source
 from proxy.exchange import Client, Exchange, Outcome
 from proxy.observe import metrics
-from proxy.observe.accesslog import Format, LogFile, Record, entry, masker, render_lines
+from proxy.observe.accesslog import Entry, Format, LogFile, Record, entry, masker, render_lines
+from proxy.observe.recent import SAMPLE, Decision, Recent
 from proxy.policy.reasons import Reason
 
 if TYPE_CHECKING:
@@ -59,11 +62,18 @@ class Template:
     changes.
     """
 
-    __slots__ = ("counts", "generation", "lines", "pending")
+    __slots__ = ("counts", "generation", "lines", "pending", "said")
 
-    def __init__(self, counts: tuple[tuple[int, int], ...], lines: tuple[str, ...], generation: int) -> None:
+    def __init__(
+        self,
+        counts: tuple[tuple[int, int], ...],
+        lines: tuple[str, ...],
+        said: tuple[Entry, Reason | None],
+        generation: int,
+    ) -> None:
         self.counts = counts  # (slot, how much one repetition adds)
         self.lines = lines  # one bound line per log
+        self.said = said  # what the ring of recent decisions tells of it
         self.generation = generation
         self.pending = 0  # repetitions not yet counted
 
@@ -84,13 +94,16 @@ class Observer:
         *,
         offset: Callable[[], float],
         masked: Iterable[bytes] = (b"jsessionid",),
+        clock: Callable[[], float] = monotonic,
     ) -> None:
+        self._clock = clock
         self._slots = slots
         self._offset = offset
         self._records: list[Record] = []
         self._dirty: list[Template] = []
         self._durations: dict[float, int] = {}  # seconds -> exchanges, since the last flush
         self._waits: dict[float, int] = {}  # likewise, to the origin's first byte
+        self.recent = Recent()
         self.generation = 0
         self._apply(layout, logs, masked)
         if layout.sites:  # else: made before its configuration is known, and the region says for which sites it counts
@@ -123,21 +136,27 @@ class Observer:
         duration = now - x.started
         self._count(self._slots, x)
         self._time(x, duration)
+        if not self._logs and not self.recent.room:
+            return
+        said = entry(x, self._mask)
+        if self.recent.room:
+            self.recent.room -= 1
+            self.recent.note(Decision(said, x.detail, x.client.address, now, duration, 1))
         if self._logs:
-            self._record((entry(x, self._mask), x.client, now, duration))
+            self._record((said, x.client, now, duration))
 
     def template(self, x: Exchange) -> Template:
         """What a repetition of this exchange leaves, if it takes no time and asks no origin."""
         template = self.likeness(x)
-        return Template((*template.counts, (_DURATION, 1)), template.lines, self.generation)
+        return Template((*template.counts, (_DURATION, 1)), template.lines, template.said, self.generation)
 
     def likeness(self, x: Exchange) -> Template:
         """What an exchange equal to this one leaves, but for the times it takes; see `alike`."""
         counts: Counter[int] = Counter()
         self._count(counts, x)
-        said = entry(x, self._mask) if self._logs else None
-        lines = () if said is None else tuple(log.form.bind(said) for log in self._logs)
-        return Template(tuple((at, n) for at, n in counts.items() if n), lines, self.generation)
+        said = entry(x, self._mask)
+        lines = tuple(log.form.bind(said) for log in self._logs)
+        return Template(tuple((at, n) for at, n in counts.items() if n), lines, (said, x.detail), self.generation)
 
     def alike(self, template: Template, x: Exchange, now: MonoTime) -> None:
         """As `finished`, for an exchange that differs from the template's in its times alone."""
@@ -203,6 +222,11 @@ class Observer:
     def flush(self) -> None:
         """Counts what the memo answered, and hands the lines of all that has ended to their files."""
         slots = self._slots
+        recent = self.recent
+        recent.room = SAMPLE
+        for template in islice(self._dirty, SAMPLE):
+            said, detail = template.said
+            recent.note(Decision(said, detail, "", self._clock(), 0.0, template.pending))
         for template in self._dirty:
             times, template.pending = template.pending, 0
             for at, n in template.counts:

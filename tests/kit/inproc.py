@@ -245,7 +245,7 @@ class Stack:
         names = site_names(config)
         self._layout = metrics.layout(names_of(config))
         logs = [AccessLog(self.log, compile_format(self._format))]  # type: ignore[arg-type]  # all that is asked of a file
-        self.observer = Observer(metrics.view(self._region), self._layout, logs, offset=lambda: offset)
+        self.observer = Observer(metrics.view(self._region), self._layout, logs, offset=lambda: offset, clock=now)
         outbox = Outbox(loop)
         self.upstreams = Upstreams(
             loop, config.limits, self.wheel, self._resolver, outbox, lambda _origin: None, self.changes.append

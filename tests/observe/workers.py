@@ -50,6 +50,9 @@ class FakeWorker:
                 return bus.Done()
             case bus.Status():
                 return bus.StatusAnswer(self.data)
+            case bus.List() | bus.Recent():
+                rows = tuple(self.data["rows"])
+                return bus.Listed(rows, 7, 4096) if isinstance(question, bus.List) else bus.Recently(rows)
             case bus.Explain():
                 return bus.Explained({"url": question.url, **self.data})
 
