@@ -61,7 +61,7 @@ class Purger:
                 del self._applied[next(iter(self._applied))]
         return await asyncio.shield(known)  # an asker that has gone does not end it
 
-    def selects(self, purge: bus.Purge) -> Callable[[StoredResponse], bool]:
+    def selects(self, purge: bus.Purge) -> Callable[[Named], bool]:
         """Whether the purge means a stored response. Raises BadTargetError."""
         return self._of_site(purge.site, selector(purge, touches(purge, self._rules, self._beside)))
 
