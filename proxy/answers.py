@@ -19,7 +19,7 @@ from proxy.http.fields import format_date, parse_content_range
 from proxy.http.forwarding import via_line
 from proxy.http.message import Fields, RequestHead, ResponseHead
 from proxy.http.pages import ALLOWED, error_page, reason_phrase
-from proxy.http.stored import BodyState
+from proxy.http.stored import Body, BodyState
 from proxy.policy import conditional, freshness
 from proxy.policy.cache_status import NAME, cache_status
 from proxy.policy.reasons import Reason
@@ -137,14 +137,17 @@ class Answers:
             x.writer.whole(head, body.chunks, body.size)
         else:
             x.writer.start(head, stored.length if head.status != 206 else span_of(head))
-            self._deliver(Delivery(self, x, body, flight), flight)
+            self._deliver(Delivery(self, x, body, flight), body, flight)
 
-    @staticmethod
-    def _deliver(delivery: Delivery, flight: Flight | None) -> None:
+    def _deliver(self, delivery: Delivery, body: Body, flight: Flight | None = None) -> None:
+        """At the client's pace; `body` is what that keeps in memory."""
         if flight is not None:
             flight.read(delivery)
-        else:
-            delivery.pump()
+            return
+        delivery.pump()
+        if not delivery.x.done:
+            delivery.hand_over(self._spine.reading)
+            self._spine.reading.begin(body, delivery)
 
     def _partial(
         self,
@@ -160,16 +163,16 @@ class Answers:
             first, end = part.ranges[0]
             held = stored.body.start  # of a stored part, the first byte that is here
             x.writer.start(head, part.size)
-            self._deliver(Delivery(self, x, stored.body, flight, first=first - held, end=end - held), flight)
+            delivery = Delivery(self, x, stored.body, flight, first=first - held, end=end - held)
+            self._deliver(delivery, stored.body, flight)
             return
         chunks: list[bytes] = []
         for opening, (first, end) in zip(part.parts, part.ranges, strict=True):
             chunks.append(opening)
             chunks.extend(stored.body.slice(first, end))
         chunks.append(part.tail)
-        x.sent = part.size
-        self.close_books(x)
-        x.writer.whole(head, chunks, part.size)
+        x.writer.start(head, part.size)
+        self._deliver(Delivery(self, x, Body(chunks, complete=True)), stored.body)
 
     def _short(self, x: Exchange, head: ResponseHead, length: int = NO_BODY) -> None:
         """An answer without body."""

@@ -115,6 +115,17 @@ class Delivery:
             feeder, self._feeder = self._feeder, None
             feeder.reader_left(self)
 
+    def hand_over(self, feeder: Feeder) -> None:
+        """The fetch is over; somebody else wants to know when this has read it all."""
+        self._feeder = feeder
+
+    def cut(self) -> None:
+        """Too much memory is held for clients as slow as this one."""
+        self._leave()
+        self.x.failure = Failure(errors.TOO_MANY, "too much is held for slow clients")
+        self._books.close_books(self.x)
+        self.x.writer.reset()
+
     def writer_drained(self) -> None:
         self.pump()
         if self._feeder is not None:

@@ -22,6 +22,7 @@ from proxy.relaying import REFUSED, address_of
 if TYPE_CHECKING:
     from config.units import MonoTime
     from proxy.cache.coalesce import Flight
+    from proxy.delivery import Delivery
     from proxy.http.checks import CheckedResponse
     from proxy.http.message import Line, RequestHead, ResponseHead
     from proxy.http.stored import StoredResponse
@@ -270,6 +271,10 @@ class Landing:
             else:
                 self._spine.answers.fail(x, self._spine.relaying.told(x, failure, flight.fallback))
         return True
+
+    def reads_on(self, reader: Delivery, body: Body) -> None:
+        reader.hand_over(self._spine.reading)
+        self._spine.reading.begin(body, reader)
 
     def waiter_gone(self, x: Exchange) -> None:
         self._spine.answers.close_books(x)

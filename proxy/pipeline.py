@@ -19,6 +19,7 @@ from proxy import errors
 from proxy.admission import Admission
 from proxy.answers import Answers
 from proxy.cache.coalesce import Flight, Flights, Waiting
+from proxy.cache.reading import Reading
 from proxy.delivery import Relay
 from proxy.errors import Failure
 from proxy.exchange import Exchange, FixedAnswer, Outcome, Route, Tunnel, Unproven
@@ -83,6 +84,7 @@ class Pipeline:
         self.upstreams = upstreams
         self.observer = observer
         self.flights = Flights(now)
+        self.reading = Reading(store, spawn)
         self.now = now
         self.wall = wall
         self.via = via

@@ -52,6 +52,8 @@ class Judge(Protocol):
         """What to store of a response that was cut short, if anything."""
 
     def waiter_gone(self, x: Exchange) -> None: ...
+    def reads_on(self, reader: Delivery, body: Body) -> None:
+        """All has come and is stored, and this one has not read it yet."""
 
 
 class Flights:
@@ -358,7 +360,11 @@ class Flight:
             self._keep(self.stored, body)
         for reader in list(self._readers):
             reader.pump()
-        if not self.storing:
+        if self.storing:
+            for reader in self._readers:
+                self.judge.reads_on(reader, body)
+            self._readers.clear()
+        else:
             self._slide()
 
     def _keep(self, stored: StoredResponse, body: Body) -> None:

@@ -52,6 +52,9 @@ class Judge:
     def waiter_gone(self, x):
         self.gone.append(x)
 
+    def reads_on(self, reader, body):
+        """The flight hears of it when this one leaves, which is nothing to it any more."""
+
 
 def stored_response():
     return StoredResponse(
