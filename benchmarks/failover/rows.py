@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-TANDEM, KEEPALIVED, OURS = "tandem", "keepalived", "keepalived, our priorities"
+TANDEM, KEEPALIVED, OURS = "tandem", "keepalived", "keepalived-250/240"  # OURS: with the priorities of ours
 SYSTEMS = (TANDEM, KEEPALIVED, OURS)
 BOTH = (TANDEM, KEEPALIVED)
 
