@@ -109,11 +109,16 @@ class Tunnelling:
     def _established(self, x: Exchange, sock: socket.socket, opening: Opening) -> None:
         now = self._spine.now()
         self._spine.upstreams.opened += 1
+        try:
+            x.upstream = _name_of(sock)
+        except OSError as problem:  # it was reset as soon as it was made
+            sock.close()
+            opening.failed(Failure(errors.UPSTREAM_CLOSED, str(problem)))
+            return
         x.outcome = Outcome.TUNNEL
         x.status = ESTABLISHED.status
         x.response = ESTABLISHED
         x.first_byte = now
-        x.upstream = _name_of(sock)
         try:
             x.writer.tunnel(ESTABLISHED, sock, self._spine.upstreams.limits.tunnel_idle, opening.over)
         except OSError as problem:  # no descriptor left, or the client has just gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 
@@ -106,6 +107,31 @@ def test_where_the_connection_fails_the_client_is_told_and_the_connection_ends(s
         assert client.at_end() is End.CLEAN
     (line,) = stack.log_lines()
     assert line.endswith(f' 502 {len(answer.body)} 0 {name} HIER_DIRECT/127.0.0.1 "connect-refused" forward some')
+
+
+def test_an_origin_that_resets_what_it_has_just_accepted_is_502(stack, origin):
+    """The socket comes from the resolver connected, and is no more when its peer is asked for."""
+    resolver = stack.upstreams.resolver
+    connect = resolver.connect
+
+    async def connect_and_be_reset(*arguments):
+        sock = await connect(*arguments)
+        sock.shutdown(socket.SHUT_RDWR)
+        origin.accept().abort()
+        while True:  # until the kernel has heard of it
+            try:
+                sock.getpeername()
+            except OSError:
+                return sock
+            await asyncio.sleep(0.001)
+
+    stack.call(lambda: setattr(resolver, "connect", connect_and_be_reset))
+    with Connection(stack.at) as client:
+        client.send(connect_request(origin.name))
+        answer = client.read_response("CONNECT")
+        assert (answer.status, answer.get("Proxy-Status")) == (502, "tandem; error=connection_terminated")
+        assert client.at_end() is End.CLEAN
+    assert stack.call(lambda: not stack.pipeline.tunnelling._open)
 
 
 def test_a_name_that_does_not_exist_is_502_with_its_own_word(stack):
