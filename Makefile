@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # Arguments for what is run, as in: make test ARGS="-k wheel"
 ARGS ?=
 
-.PHONY: help run test test-long conformance-peers check format bench bench-tunnel failover pair lock audit clean
+.PHONY: help run test test-long conformance-peers check format bench hitratio bench-tunnel failover pair lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: $(VENV)/.dev $(VENV)/.debian ## CPU per request beside nginx, HAProxy, Va
 
 bench-tunnel: $(VENV)/.dev $(VENV)/.debian ## tunnels beside HAProxy, Squid and tinyproxy: CPU per gigabyte and per tunnel
 	@$(BIN)/python -m benchmarks.tunnel $(ARGS)
+
+hitratio: $(VENV)/.dev ## hit ratios of the cache beside LRU on generated traces, with a plot
+	@$(BIN)/python -m benchmarks.cache.hitratio
 
 failover: $(VENV)/.dev $(VENV)/.debian ## outages of a pair beside keepalived, measured beside wanted (as root; ARGS="--quick", "--help", "--resume")
 	@$(BIN)/python -m benchmarks.failover $(ARGS)
