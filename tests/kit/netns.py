@@ -282,7 +282,7 @@ class Lab:
         inside, port = self[host], self.lan
 
         def passes():
-            return inside.netlink(lambda ipr: is_up(ipr, "eth0")) and port.netlink(lambda ipr: _forwards(ipr, host))
+            return inside.netlink(lambda ipr: is_up(ipr, "eth0")) and port.netlink(lambda ipr: forwards(ipr, host))
 
         wait_until(passes)
 
@@ -380,7 +380,7 @@ def is_up(ipr, interface) -> bool:
     return link.get("state") == "up" and link.get_attr("IFLA_OPERSTATE") == "UP"
 
 
-def _forwards(ipr, port) -> bool:
+def forwards(ipr, port) -> bool:
     (link,) = ipr.get_links(*ipr.link_lookup(ifname=port))
     state = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_STATE")
     return state == BRIDGE_FORWARDS

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tests.kit.dns import FakeNameServer
-from tests.kit.netns import Namespace, is_up, wait_until
+from tests.kit.netns import Namespace, forwards, is_up, wait_until
 from tests.kit.origin import FakeOrigin
 from tests.kit.proxy import command_line, environment
 
@@ -30,18 +30,24 @@ OTHER, OTHER6 = "100.200.0.21", "2a0e:8::21"  # another host of the internet
 
 
 class Yard:
+    NAMES: tuple[str, ...] = ("client", "gateway", "internet")
+
     def __init__(self) -> None:
         self._namespaces: dict[str, Namespace] = {}
         try:
-            for name in ("client", "gateway", "internet"):
+            for name in self.NAMES:
                 self._namespaces[name] = Namespace(name)
-            self.client, self.gateway, self.internet = self._namespaces.values()
+            self.client, self.internet = self["client"], self["internet"]
             self._build()
         except BaseException:
             self.close()
             raise
 
+    def __getitem__(self, host: str) -> Namespace:
+        return self._namespaces[host]
+
     def _build(self) -> None:
+        self.gateway = self["gateway"]
         for namespace in self._namespaces.values():
             namespace.sysctl("net.ipv6.conf.default.accept_dad", "0")
             namespace.netlink(lambda ipr: ipr.link("set", index=1, state="up"))
@@ -73,11 +79,55 @@ class Yard:
             namespace.close()
 
 
+TWINS = (
+    ("lan", "client", CLIENT),
+    ("lan", "a", "192.168.8.2"),
+    ("lan", "b", "192.168.8.3"),
+    ("wan", "a", "100.200.0.2"),
+    ("wan", "b", "100.200.0.3"),
+    ("wan", "internet", ORIGIN),
+)
+
+
+class TwinYard(Yard):
+    """Two gateways side by side, `a` and `b`, in front of the same internet; GATEWAY belongs to whoever takes it."""
+
+    NAMES = ("client", "a", "b", "internet", "switch")
+
+    def _build(self) -> None:
+        self.switch = self["switch"]
+        for namespace in self._namespaces.values():
+            namespace.netlink(lambda ipr: ipr.link("set", index=1, state="up"))
+        for bridge in ("br-lan", "br-wan"):
+            self.switch.netlink(
+                lambda ipr, bridge=bridge: ipr.link(
+                    "add", ifname=bridge, kind="bridge", br_mcast_snooping=0, br_forward_delay=0
+                )
+            )
+            self.switch.netlink(lambda ipr, bridge=bridge: ipr.link("set", ifname=bridge, state="up"))
+        for net, host, address in TWINS:
+            self._plug(net, host, address)
+        for host in ("a", "b"):
+            self[host].sysctl("net.ipv4.ip_forward", "1")
+        self.client.netlink(lambda ipr: ipr.route("add", dst="default", gateway=GATEWAY))
+
+    def _plug(self, net: str, host: str, address: str) -> None:
+        inside, port = (f"{net}0" if host in ("a", "b") else "eth0"), f"{net}-{host}"
+        self._cable(self.switch, port, (), self[host], inside, (address,))
+
+        def join(ipr):
+            ipr.link("set", ifname=port, master=ipr.link_lookup(ifname=f"br-{net}")[0])
+
+        self.switch.netlink(join)
+        wait_until(lambda: self.switch.netlink(lambda ipr: forwards(ipr, port)))
+
+
 class Gate:
     """`tandem run` on a gateway of the yard."""
 
-    def __init__(self, yard: Yard, folder: Path, text: str) -> None:
+    def __init__(self, yard: Yard, folder: Path, text: str, host: str = "gateway") -> None:
         self.yard = yard
+        self.host = yard[host]
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tandem.toml").write_text(text)
@@ -85,7 +135,7 @@ class Gate:
 
     def start(self) -> None:
         with (self.folder / "output").open("ab") as out:
-            self.process = self.yard.gateway.popen(
+            self.process = self.host.popen(
                 command_line("run", "-c", self.folder / "tandem.toml", "--runtime", self.folder / "run"),
                 stdout=out,
                 stderr=out,
@@ -156,8 +206,8 @@ def origin_at(yard: Yard, address: str = ORIGIN, port: int = 80, **more) -> Fake
 
 
 @contextmanager
-def make_yard():
-    yard = Yard()
+def make_yard(kind: type[Yard] = Yard):
+    yard = kind()
     try:
         yield yard
     finally:
