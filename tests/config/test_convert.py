@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.convert import convert
@@ -133,6 +133,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of data, on a busy machine
 @given(st.dictionaries(KEYS, JUNK, max_size=5))
 def test_any_tables_give_a_configuration_or_problems(data):
     made = convert(data)
