@@ -11,7 +11,7 @@ from time import localtime, strftime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from proxy import commands
+from proxy import commands, warming
 from proxy.commands import FAULTY, FINE, CommandError
 
 if TYPE_CHECKING:
@@ -75,6 +75,13 @@ def _add_cache(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     one.add_argument("url", metavar="URL")
     commands.add_common(one)
     one.set_defaults(run=show_stored)
+    heat = kinds.add_parser(
+        "warm",
+        help="fetch addresses through the proxy, so that they are stored",
+        description="Fetch addresses through the proxy itself, until every worker stores them.",
+        epilog="example: tandem cache warm urls.txt https://shop.example.org/ --at-once 16",
+    )
+    warming.add_arguments(heat)
 
 
 # ---- explain ---------------------------------------------------------------------------------------------------------

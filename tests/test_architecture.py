@@ -64,6 +64,7 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.child", "proxy.observe.admin", "proxy.supervisor"),
     ("proxy.launch", "proxy.screen", "proxy.versions", "proxy.worker"),
     ("proxy.accounts", "proxy.inspection", "proxy.commands", "proxy.demo", "proxy.pairing"),
+    ("proxy.warming",),
     ("proxy.inquiry",),
     ("proxy.cli",),
     ("proxy.__main__",),
