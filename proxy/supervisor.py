@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _START_LIMIT: Final = 60.0  # seconds from exec to Ready, on a slow and busy machine
 _GRACE: Final = 1.0  # beyond the drain time, until the kill
+_COMMIT_LIMIT: Final = 5.0  # seconds for all children to take over what they have prepared
 _LAST_BYTES: Final = 5.0  # seconds that a client has to take what is left in the kernel
 _LOOK: Final = 0.05
 _ADMIN_DRAIN: Final = 2.0
@@ -84,6 +85,9 @@ class Supervisor:
         self._processes: dict[str, Process] = {}
         self._closed: dict[Place, Held] = {}  # sockets of processes in a crash loop
         self._gateway = Gateway()
+        self._committing: set[str] = set()  # children that have been told to, and have not said that they did
+        self._commit_ends: MonoTime | None = None  # when they are not waited for any longer
+        self._committed = ""  # the name of what they commit
         self._reload: Reload | None = None
         self._reload_wanted = False
         self._refreshes = Refreshes()
@@ -143,6 +147,8 @@ class Supervisor:
             moments.append(self._reload.deadline)
         if self._next_look is not None:
             moments.append(self._next_look)
+        if self._commit_ends is not None:
+            moments.append(self._commit_ends)
         if self._notifier.watchdog is not None:
             moments.append(self._next_alive)
         if self._refreshes.next is not None and self._reload is None and self._may_reload():
@@ -159,6 +165,9 @@ class Supervisor:
             self._begin_reload()
         elif self._refreshes.next is not None and self._refreshes.next <= now and self._may_reload():
             self._begin_refresh(self._refreshes.take(now))
+        if self._commit_ends is not None and self._commit_ends <= now:  # one hangs: others look after that
+            self._committing.clear()
+            self._finish_commit()
         if self._notifier.watchdog is not None and self._next_alive <= now:
             self._notifier.alive()
             self._next_alive = MonoTime(now + self._notifier.watchdog)
@@ -315,6 +324,7 @@ class Supervisor:
 
     def _ready(self, process: Process) -> None:
         if process.state is not State.STARTING:  # Commit of a reload
+            self._finish_commit(process.name)
             return
         process.ready_at = _now()
         process.turn(State.RUNNING, MonoTime(_now() + WINDOW))
@@ -343,6 +353,7 @@ class Supervisor:
             self._gate(())
         if self._reload is not None:
             self._reload.died(process.name, how)
+        self._finish_commit(process.name)
         if process.state is State.DRAINING or self._stopping:
             self._ended(process)
             return
@@ -448,8 +459,8 @@ class Supervisor:
         old.close(spare=new.sockets)
         self._closed.clear()
         self._at_gateway(lambda: self._gateway.adopt(new.config.transparent))
-        console.say(f"reloaded {name}")
-        self._after_reload(ok=True, reason="")
+        self._committed, self._commit_ends = name, MonoTime(_now() + _COMMIT_LIMIT)
+        self._committing = {p.name for p in self._running() if _has_place(p, new.config)}
         for line in new.warnings:
             console.say(line)
         if new.config.process.user != old.config.process.user:
@@ -463,6 +474,15 @@ class Supervisor:
             elif process.state in (State.BACKOFF, State.CRASH_LOOP):
                 self._start(process)  # the new configuration may be the cure
         self._add_processes()
+        self._finish_commit()
+
+    def _finish_commit(self, name: str = "") -> None:
+        """The reload is told of when all serve what they were told to: whoever asks then gets the new answers."""
+        self._committing.discard(name)
+        if not self._committing and self._commit_ends is not None:
+            self._commit_ends = None
+            console.say(f"reloaded {self._committed}")
+            self._after_reload(ok=True, reason="")
 
     def _refuse(self, reason: str, new: Candidate | None) -> None:
         """The reload ends, and everything is as it was before."""
