@@ -140,9 +140,7 @@ def _intercept(wanted: Interception) -> Iterator[str]:
         yield _known()
     yield f"iifname != {_names(wanted.interfaces)} return"
     yield "fib daddr type local return"
-    for family, word in _FAMILIES:
-        yield f"{word} saddr @spared_clients{family} return"
-        yield f"{word} daddr @spared{family} return"
+    yield from _spare()
     for ports, ours in wanted.ports:
         for family, word in _FAMILIES:
             if family in wanted.families:
@@ -151,6 +149,13 @@ def _intercept(wanted: Interception) -> Iterator[str]:
                 yield f"{match} {to}"
                 if tproxy and wanted.closed:  # without a listener the rule above does not apply
                     yield f"{match} reject with tcp reset"
+
+
+def _spare() -> Iterator[str]:
+    """Clients and destinations that are left alone."""
+    for family, word in _FAMILIES:
+        yield f"{word} saddr @spared_clients{family} return"
+        yield f"{word} daddr @spared{family} return"
 
 
 def _ports(wanted: Interception) -> Iterator[str]:
@@ -162,9 +167,8 @@ def _ports(wanted: Interception) -> Iterator[str]:
 
 def _quic(wanted: Interception) -> Iterator[str]:
     yield f"iifname != {_names(wanted.interfaces)} return"
+    yield from _spare()
     for family, word in _FAMILIES:
-        yield f"{word} saddr @spared_clients{family} return"
-        yield f"{word} daddr @spared{family} return"
         if family in wanted.families:
             yield f"{word} saddr @clients{family} udp dport {_ports_set(wanted.refuse_quic)} counter reject"
 

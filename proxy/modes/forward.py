@@ -47,7 +47,7 @@ from proxy.users.htpasswd import parse_groups
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
-    from config.schema import Config
+    from config.schema import Config, Timeouts
     from config.schema import Forward as Options
     from config.units import Listen, Ports
     from proxy.exchange import Client, Reach, Way
@@ -116,8 +116,7 @@ class Forward:
 
     def steady_for(self, wall: float) -> float:
         """For how many seconds from now on decisions stay as they are."""
-        left = self.access.minutes_left(minute_at(wall))
-        return inf if left is None else left * 60 - wall % 60
+        return steady_for(self.access, wall)
 
     def route(self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0) -> Way:
         """Where the request goes, or why it goes nowhere."""
@@ -211,17 +210,8 @@ class Forward:
         return found
 
     def pool_spec(self, origin: Origin) -> PoolSpec:
-        """The pool of an origin that a request names: it is the only one, so nothing puts it aside."""
-        return PoolSpec(
-            name=origin.address,
-            site=FORWARD,
-            origins=(origin,),
-            balance="round-robin",
-            health=None,
-            eject=Ejection(failures=0),
-            timeouts=self.options.timeouts,
-            retry=self.options.retry,
-        )
+        """The pool of an origin that a request names."""
+        return lone_origin(FORWARD, origin, self.options.timeouts, retry=self.options.retry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,18 +335,51 @@ def _groups(options: Options, files: Mapping[str, bytes]) -> dict[str, frozenset
 
 
 def _view(options: Options, files: Mapping[str, bytes]) -> SiteView:
+    return replace(
+        public_view(FORWARD),
+        error_pages={int(status): files[path] for status, path in options.error_pages.items()},
+        max_body=options.max_body,
+        identify=options.identify,
+        challenge=b'Basic realm="%b", charset="UTF-8"' % options.realm.encode() if options.users else b"",
+    )
+
+
+# ---- what transparent mode has too -----------------------------------------------------------------------------------
+
+
+def public_view(name: str) -> SiteView:
+    """Of a mode whose origins are anybody's: nobody stands in front of it, and nothing of them is rewritten."""
     return SiteView(
-        name=FORWARD,
+        name=name,
         trusted=(),
         purge_from=(),
         pass_fields=frozenset(),
         rewrite_host=False,
         rewrite_redirects=False,
-        error_pages={int(status): files[path] for status, path in options.error_pages.items()},
+        error_pages={},
         upgrade=frozenset({b"websocket"}),
-        max_body=options.max_body,
+        max_body=0,
         encode_target=False,
         allow_trace=False,
-        identify=options.identify,
-        challenge=b'Basic realm="%b", charset="UTF-8"' % options.realm.encode() if options.users else b"",
+        identify=False,
     )
+
+
+def lone_origin(site: str, origin: Origin, timeouts: Timeouts, *, retry: bool) -> PoolSpec:
+    """The pool of an origin that no configuration names: it is the only one, so nothing puts it aside."""
+    return PoolSpec(
+        name=origin.address,
+        site=site,
+        origins=(origin,),
+        balance="round-robin",
+        health=None,
+        eject=Ejection(failures=0),
+        timeouts=timeouts,
+        retry=retry,
+    )
+
+
+def steady_for(access: Access, wall: float) -> float:
+    """For how many seconds from this wall time on its decisions stay as they are."""
+    left = access.minutes_left(minute_at(wall))
+    return inf if left is None else left * 60 - wall % 60

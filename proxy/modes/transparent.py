@@ -8,19 +8,26 @@ fills the store under a foreign name. HTTPS is never opened: its name is read fo
 from __future__ import annotations
 
 from ipaddress import ip_address
-from math import inf
 from typing import TYPE_CHECKING, assert_never
 
-from config.schema import TRANSPARENT, Ejection
+from config.schema import TRANSPARENT
 from proxy import errors
 from proxy.errors import Failure
 from proxy.exchange import Origin, PoolSpec, Route, Tunnel, Unproven
 from proxy.http.checks import split_authority
 from proxy.modes.access import Access, Allow, ByAddress, Deny, Login, Question, access_rules
 from proxy.modes.client_hello import Hello
-from proxy.modes.forward import denial, listeners_of, minute_at, ours_of, public_rules
+from proxy.modes.forward import (
+    denial,
+    listeners_of,
+    lone_origin,
+    minute_at,
+    ours_of,
+    public_rules,
+    public_view,
+    steady_for,
+)
 from proxy.modes.reach import PublicReach
-from proxy.modes.reverse import SiteView
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from proxy.http.message import RequestHead
     from proxy.modes.access import Names
     from proxy.modes.client_hello import NoHello, Unfinished
+    from proxy.modes.reverse import SiteView
 
 
 class Transparent:
@@ -43,7 +51,7 @@ class Transparent:
         )
         self._timed = self.access.minutes_left(0) is not None
         self.listeners = options.arrivals
-        self.view = _view()
+        self.view = public_view(TRANSPARENT)
         self.reach = PublicReach(options.allow_private, ours_of(config), listeners_of(config), TRANSPARENT)
         self.rules = public_rules(
             config, self.reach, honour_request=options.honour_request, stale_on_error=float(options.stale_on_error)
@@ -59,8 +67,7 @@ class Transparent:
 
     def steady_for(self, wall: float) -> float:
         """For how many seconds from now on decisions stay as they are."""
-        left = self.access.minutes_left(minute_at(wall))
-        return inf if left is None else left * 60 - wall % 60
+        return steady_for(self.access, wall)
 
     def route(self, request: RequestHead, client: Client, user: str = "", wall: float = 0.0) -> Way:
         """Where the client was going, with what the name that it gives is worth."""
@@ -123,17 +130,8 @@ class Transparent:
         return Tunnel(TRANSPARENT, verdict.rule, self.origin(client), self.options.timeouts, reports=verdict.reports)
 
     def pool_spec(self, origin: Origin) -> PoolSpec:
-        """The pool of an origin that a client was going to: it is the only one, so nothing puts it aside."""
-        return PoolSpec(
-            name=origin.address,
-            site=TRANSPARENT,
-            origins=(origin,),
-            balance="round-robin",
-            health=None,
-            eject=Ejection(failures=0),
-            timeouts=self.options.timeouts,
-            retry=True,
-        )
+        """The pool of an origin that a client was going to."""
+        return lone_origin(TRANSPARENT, origin, self.options.timeouts, retry=True)
 
 
 _HTTP = 80
@@ -145,20 +143,3 @@ def _is_literal(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _view() -> SiteView:
-    return SiteView(
-        name=TRANSPARENT,
-        trusted=(),
-        purge_from=(),
-        pass_fields=frozenset(),
-        rewrite_host=False,
-        rewrite_redirects=False,
-        error_pages={},
-        upgrade=frozenset({b"websocket"}),
-        max_body=0,
-        encode_target=False,
-        allow_trace=False,
-        identify=False,
-    )
