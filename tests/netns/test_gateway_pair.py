@@ -103,7 +103,7 @@ def test_a_polite_stop_of_one_gateway_hands_the_traffic_to_the_other(pair):
     try:
         wait_until(lambda: reader.good_since(0) >= 5, 20)
         gates["a"].stop()
-        assert holders(yard) == ["b"]
+        wait_until(lambda: holders(yard) == ["b"])
         moved = time.monotonic()
         wait_until(lambda: reader.good_since(moved) >= 5, 20)
     finally:
