@@ -6,8 +6,8 @@ and no buffer. One edge-triggered epoll watches all of them, so that waiting for
 the end of a peer shows whoever is waited for.
 
 Invariants: bytes leave in the order in which they came, and end before their sender's end is passed on (half-close); a
-reset of one side resets the other; in one turn of the loop no tunnel moves much more than SHARE in a direction, all
-together no more than TURN and one share; each tunnel tells its end once, when both its descriptors are closed.
+reset of one side resets the other; no tunnel moves much more than SHARE in a direction before the others that are ready
+have had their turn, all together no more than TURN and one share in one turn of the loop; each tunnel tells its end once, when both its descriptors are closed.
 """
 
 from __future__ import annotations
