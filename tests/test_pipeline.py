@@ -370,7 +370,7 @@ def test_an_origin_that_ends_after_any_byte_leaves_all_even_and_nobody_with_wron
         bench.stack.wait(lambda: not bench.stack.front.connections)
         raw.wait_until(lambda: not bench.origin.open_links)
         before = before or descriptors()
-        raw.wait_until(lambda: descriptors() <= before)
+        raw.wait_until(lambda most=before: descriptors() <= most)
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -391,7 +391,7 @@ def test_a_client_that_is_gone_after_any_byte_it_sent_or_took_leaves_all_even(ma
         bench.ledger.settle()
         bench.stack.wait(lambda: not bench.stack.front.connections)
         before = before or descriptors()
-        raw.wait_until(lambda: descriptors() <= before + 4)  # both ends of idle connections to the origin
+        raw.wait_until(lambda most=before + 4: descriptors() <= most)  # both ends of idle connections to the origin
 
 
 def test_memory_that_is_refused_at_any_step_costs_the_storing_and_nothing_else(bench):

@@ -7,7 +7,8 @@ the end of a peer shows whoever is waited for.
 
 Invariants: bytes leave in the order in which they came, and end before their sender's end is passed on (half-close); a
 reset of one side resets the other; no tunnel moves much more than SHARE in a direction before the others that are ready
-have had their turn, all together no more than TURN and one share in one turn of the loop; each tunnel tells its end once, when both its descriptors are closed.
+have had their turn, all together no more than TURN and one share in one turn of the loop; each tunnel tells its end
+once, when both its descriptors are closed.
 """
 
 from __future__ import annotations
