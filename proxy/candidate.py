@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from config import load
@@ -18,9 +17,11 @@ from config.faults import Faults
 from proxy import bus, parcel, rights, sockets
 from proxy.firewall import gateway
 from proxy.firewall.nftables import FirewallError
+from proxy.runtime import log_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from config.schema import Config
     from proxy.rights import Identity
@@ -261,9 +262,8 @@ def digest_of(text: bytes, files: Mapping[str, bytes], secrets: Mapping[str, byt
 
 
 def log_files(config: Config, base: Path, environment: Mapping[str, str]) -> list[Path]:
-    """The access logs that are files: from $LOGS_DIRECTORY if set, else from the configuration's folder."""
-    folder = Path(environment.get("LOGS_DIRECTORY", "").split(":")[0] or base)
-    return [folder / log.file for log in config.log.access if log.file != "-"]
+    """The access logs that are files."""
+    return [log_path(log.file, base, environment) for log in config.log.access if log.file != "-"]
 
 
 def prepare_logs(config: Config, base: Path, identity: Identity) -> None:

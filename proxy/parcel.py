@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -46,3 +51,13 @@ def unseal(fd: int) -> bytes:
         parts.append(part)
         at += len(part)
     return b"".join(parts)
+
+
+@contextmanager
+def as_file(content: bytes) -> Iterator[str]:
+    """A path with this content, for libraries that read nothing but files; never on disk, gone with the context."""
+    fd = seal("tandem-file", content)
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)

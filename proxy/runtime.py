@@ -53,6 +53,11 @@ def disk_file(folder: Path, index: int) -> Path:
     return folder / f"worker-{index}.cache"
 
 
+def log_path(file: str, base: Path, environment: Mapping[str, str]) -> Path:
+    """Of an access log: from $LOGS_DIRECTORY if set, else from the configuration's folder."""
+    return Path(environment.get("LOGS_DIRECTORY", "").split(":")[0] or base) / file
+
+
 def stale_mark(folder: Path, index: int) -> Path:
     """Is there when a purge has not reached the worker: nothing that its file holds may be used."""
     return folder / f"worker-{index}.stale"

@@ -15,90 +15,54 @@ import logging
 import os
 import resource
 import time
-from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, cast
 
 from config.units import MonoTime, WallTime
-from proxy import bus, link, namelists, parcel, region
+from proxy import bus, namelists, region
+from proxy.accepting import Accepting
 from proxy.cache.disk import Away, Counts, Disk
 from proxy.cache.store import Store
 from proxy.explaining import Explainer
+from proxy.gauges import Gauges
 from proxy.listing import Lister
-from proxy.modes.every import Modes, names_of
-from proxy.modes.forward import Forward
-from proxy.modes.reverse import site_names
-from proxy.modes.transparent import Transparent
+from proxy.modes.every import names_of
+from proxy.neighbours import Neighbours
 from proxy.observe import metrics
-from proxy.observe.accesslog import LogFile, compile_format
-from proxy.observe.observer import EVERY, AccessLog, Observer
+from proxy.observe.observer import EVERY, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.policy.target import BadTargetError
-from proxy.purging import PURGE_PATIENCE, Purger
-from proxy.runtime import disk_file, stale_mark, worker_socket
-from proxy.server.doors import acceptor, forward_door, transparent_door
-from proxy.server.front import MEMO_SHARE, Door, Front
+from proxy.prepared import build
+from proxy.purging import Purger
+from proxy.runtime import disk_file, stale_mark
+from proxy.server.front import MEMO_SHARE, Front
 from proxy.server.hoard import FREE
-from proxy.server.tls import Certificate, ServerTls, TlsError, build_contexts, build_origin_context
+from proxy.server.tls import TlsError
 from proxy.service import Refused
 from proxy.upstream.client import Upstreams
 from proxy.upstream.health import Standing, Verdict
 from proxy.upstream.pool import Pool
 from proxy.upstream.resolve import Resolver
-from proxy.users.htpasswd import parse_passwords
 from proxy.users.logins import LIFETIME, Logins
 from proxy.users.prover import ThreadProver
 from proxy.wheel import Drive, Wheel
 
 if TYPE_CHECKING:
-    import socket
     import ssl
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from config.schema import Config, Site
-    from config.units import Listen
     from proxy.exchange import Origin
     from proxy.namelists import Lists
-    from proxy.server.protocol import ClientConnection
-    from proxy.server.splicing import SplicedConnection
-    from proxy.service import Listener, Settings
+    from proxy.prepared import Prepared
+    from proxy.service import Settings
     from proxy.upstream.pool import Change
-    from proxy.users.htpasswd import Passwords
 
 log = logging.getLogger("tandem")
-MOST_QUEUED = 1024  # connections that wait in the kernel to be accepted
 SHARE_FOR_ORIGINS = 4  # of the descriptors, one in so many is kept for origins and files
 IDLE_GRACE = 0.1  # seconds in which a request that had already arrived is still read, when draining
-
-
-@dataclass(slots=True)
-class Prepared:
-    """What a configuration has become, ready to be swapped in."""
-
-    settings: Settings
-    mode: Modes
-    doors: dict[Listen, Door]
-    tls: dict[Listen, ServerTls]
-    contexts: dict[tuple[bool, str], ssl.SSLContext]
-    logs: list[AccessLog]
-    opened: list[LogFile]
-    lists: Lists
-    passwords: Passwords | None
-    servers: dict[int, Serving] = field(default_factory=dict)  # new ones by serial, not yet accepting
-
-
-@dataclass(slots=True)
-class Serving:
-    """One listening socket being served."""
-
-    listen: Listen
-    scheme: bytes
-    server: asyncio.Server
-    sock: socket.socket
-    accepted: Callable[[], ClientConnection | SplicedConnection]  # makes the protocol of one connection
-    tls: ssl.SSLContext | None
+EJECTIONS = metrics.slot("tandem_ejections_total")
 
 
 class Worker:
@@ -113,6 +77,8 @@ class Worker:
     _upstreams: Upstreams
     _pipeline: Pipeline
     _front: Front
+    _accepting: Accepting
+    _gauges: Gauges
     _purger: Purger
     _logins: Logins
     _prover: ThreadProver
@@ -126,14 +92,11 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._current: Prepared | None = None
         self._next: Prepared | None = None
-        self._servers: dict[int, Serving] = {}
+        self._neighbours = Neighbours(index)
         self._pools: dict[str, Pool] = {}
         self._disk: Disk | None = None
-        self._disk_counted = (0, 0, 0)
-        self._moment = 0  # of the last purge of ours that others were told of, in microseconds
         self._ticker: asyncio.TimerHandle | None = None
         self._expected = 0.0
-        self._evictions = 0
         self._wall_offset = 0.0
         self._steady_until = inf
 
@@ -161,6 +124,8 @@ class Worker:
         )
         self._purger = Purger(self._store, self._pipeline.flights, self._pipeline.tally)
         self._front = Front(loop, self._pipeline, self._store, self._observer, self._wheel, outbox, self._wall_offset)
+        self._accepting = Accepting(loop, self._front, self._spawn)
+        self._gauges = Gauges(self._slots, self._front, self._upstreams, self._store, self._pipeline.tally)
         self._prover = ThreadProver(loop)
         self._logins = Logins(self._prover, cast("Callable[[], MonoTime]", loop.time))
         self._explainer = Explainer(self._front, self._pipeline)
@@ -174,94 +139,13 @@ class Worker:
         if not self._started:
             self._start(settings)
         try:
-            have = self._current.lists if self._current is not None else {}
-            lists = await namelists.read_lists(settings.config, settings.lists, have)
-            self._next = self._build(settings, lists)
-            await self._open_servers(self._next)
+            now = self._current
+            lists = await namelists.read_lists(settings.config, settings.lists, now.lists if now is not None else {})
+            self._next = coming = build(settings, lists, now.logs if now is not None else ())
+            await self._accepting.prepare(settings.listeners, coming.doors, coming.tls)
         except (TlsError, ValueError, OSError) as problem:
             self._forget_next()
             raise Refused(str(problem)) from problem
-
-    def _build(self, settings: Settings, lists: Lists) -> Prepared:
-        config = settings.config
-        secrets = {path: parcel.unseal(settings.secrets[path]) for path in _logins_of(config)}
-        mode = Modes(config, settings.files, {name: names for name, (_, names) in lists.items()}, secrets)
-        doors: dict[Listen, Door] = {}
-        tls: dict[Listen, ServerTls] = {}
-        names = site_names(config)
-        for index, listen in enumerate(mode.listeners):
-            owner = mode.mode_of(index)
-            if isinstance(owner, Forward):
-                doors[listen] = forward_door(listen, index, owner, config.limits)
-                continue
-            if isinstance(owner, Transparent):
-                doors[listen] = transparent_door(listen, index, owner, config.limits)
-                continue
-            sites = [(site, name) for site, name in zip(config.site, names, strict=True) if listen in site.listen]
-            secure = any(site.speaks_tls(listen) for site, _ in sites)
-            views = {name: mode.sites[name] for _, name in sites}
-            default = _default_authority(sites[0][0], listen)
-            doors[listen] = Door(
-                listen, index, b"https" if secure else b"http", "reverse", config.limits, views, default
-            )
-            if secure:
-                tls[listen] = _server_tls([site for site, _ in sites], settings)
-        contexts = {
-            (origin.tls_verify, origin.tls_ca): _origin_context(origin, settings)
-            for spec in mode.pools.values()
-            for origin in spec.origins
-            if origin.scheme == "https"
-        }
-        passwords = _read_passwords(settings)
-        logs, opened = self._open_logs(config, settings.base)
-        return Prepared(settings, mode, doors, tls, contexts, logs, opened, lists, passwords)
-
-    def _open_logs(self, config: Config, base: Path) -> tuple[list[AccessLog], list[LogFile]]:
-        """Files that are open already stay open."""
-        have = {log.file.path: log.file for log in (self._current.logs if self._current else ())}
-        logs, opened = [], []
-        for entry in config.log.access:
-            path = entry.file if entry.file == "-" else str(log_path(entry.file, base))
-            file = have.get(path)
-            if file is None:
-                have[path] = file = LogFile(path)
-                opened.append(file)
-            logs.append(AccessLog(file, compile_format(entry.format)))
-        return logs, opened
-
-    async def _open_servers(self, prepared: Prepared) -> None:
-        """Sockets not yet served get a server that does not accept before the commit."""
-        for listener in prepared.settings.listeners:
-            door = prepared.doors.get(listener.listen)
-            if door is None:
-                continue
-            serving = self._servers.get(listener.serial)
-            if serving is not None and serving.scheme == door.scheme:
-                continue
-            prepared.servers[listener.serial] = await self._open_server(listener, door.scheme, prepared)
-
-    async def _open_server(self, listener: Listener, scheme: bytes, prepared: Prepared) -> Serving:
-        listen = listener.listen
-        tls = self._current.tls.get(listen) if self._current is not None else None
-        tls = tls or prepared.tls.get(listen)
-
-        def door() -> Door:
-            assert self._current is not None
-            return self._current.doors[listen]
-
-        accepted = acceptor(self._front, door)
-        sock = listener.open()
-        context = tls.context if scheme == b"https" and tls is not None else None
-        server = await self._loop.create_server(
-            accepted,
-            sock=sock,
-            ssl=context,
-            backlog=MOST_QUEUED,
-            start_serving=False,
-            # Before its handshake a connection is no client's yet, and counts towards no limit but this one.
-            ssl_handshake_timeout=prepared.settings.config.limits.head_time if context is not None else None,
-        )
-        return Serving(listen, scheme, server, sock, accepted, context)
 
     def commit(self) -> None:
         prepared, self._next = self._next, None
@@ -271,19 +155,8 @@ class Worker:
         if before is None:
             gc.collect()
             gc.freeze()  # what was loaded to start is never garbage: no collection looks at it again
-        if before is not None:
-            for listen, tls in before.tls.items():  # the old object stays with its server: new certificates go into it
-                new = prepared.tls.get(listen)
-                if new is not None:
-                    tls.adopt(new)
-                    prepared.tls[listen] = tls
         self._apply(prepared)
-        wanted = {listener.serial for listener in prepared.settings.listeners if listener.listen in prepared.doors}
-        for serial in [serial for serial in self._servers if serial not in wanted or serial in prepared.servers]:
-            self._servers.pop(serial).server.close()
-        for serial, serving in prepared.servers.items():
-            self._servers[serial] = serving
-            self._spawn(serving.server.start_serving())
+        self._accepting.commit()
 
     def _exchange_lists(self, lists: Lists, before: Lists) -> None:
         if self._index == 0:  # the others have the same
@@ -309,10 +182,12 @@ class Worker:
             self._logins.adopt(prepared.passwords)
         self._pipeline.logins = self._logins if prepared.passwords is not None else None
         self._steady_until = self._decisions_hold()
-        alone = settings.workers == 1
         self._purger.configure(prepared.mode, self._pipeline.planner.beside)
+        self._neighbours.configure(
+            settings.runtime, settings.workers, self._disk.path.parent if self._disk is not None else None
+        )
         self._pipeline.purge = self._purge_everywhere
-        self._pipeline.invalidate_elsewhere = None if alone else self._invalidate_elsewhere
+        self._pipeline.invalidate_elsewhere = self._invalidate_elsewhere if settings.workers > 1 else None
         self._upstreams.retain({origin for spec in prepared.mode.pools.values() for origin in spec.origins})
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = config.limits.connections or files - files // SHARE_FOR_ORIGINS
@@ -334,8 +209,7 @@ class Worker:
     def _forget_next(self) -> None:
         prepared, self._next = self._next, None
         if prepared is not None:
-            for serving in prepared.servers.values():
-                serving.server.close()
+            self._accepting.abort()
             for file in prepared.opened:
                 file.close()
             if gone := namelists.gone_from(prepared.lists, self._current.lists if self._current is not None else {}):
@@ -346,9 +220,7 @@ class Worker:
         if not self._started:
             return
         front = self._front
-        for serving in self._servers.values():
-            await self._accept_queued(serving)
-            serving.server.close()
+        await self._accepting.drain()
         front.drain()
         await asyncio.sleep(IDLE_GRACE)  # what the kernel had received for us is read in these turns of the loop
         for connection in list(front.connections):
@@ -368,19 +240,6 @@ class Worker:
             return inf
         logins = now + LIFETIME if self._pipeline.logins is not None else inf
         return min(logins, now + mode.steady_for(self._wall(now)))
-
-    async def _accept_queued(self, serving: Serving) -> None:
-        """Whoever the kernel has connected for us is served: closing the listener would reset them."""
-        for _ in range(MOST_QUEUED):
-            try:
-                sock, _ = serving.sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:  # gone while it waited
-                continue
-            sock.setblocking(False)
-            with contextlib.suppress(OSError):
-                await self._loop.connect_accepted_socket(serving.accepted, sock, ssl=serving.tls)
 
     def _change_disk(self, settings: Settings) -> None:
         """The tier on disk is the one that is configured; one that is no more ends in the background."""
@@ -473,13 +332,12 @@ class Worker:
             case bus.Ping():
                 return bus.Pong(os.getpid(), 0)
 
-    # ---- the other workers -------------------------------------------------------------------------------------------
+    # ---- purges ------------------------------------------------------------------------------------------------------
 
     async def _purge_everywhere(self, kind: str, value: str, site: str, soft: bool) -> int:
         """A purge that came over HTTP: here and on the other workers, before it is answered."""
-        purge = self._number_purge(cast("bus.PurgeKind", kind), value, soft=soft, site=site)
-        here, elsewhere = await asyncio.gather(self._purge_here(purge), self._purge_elsewhere(purge))
-        return here + elsewhere
+        purge = self._neighbours.number(cast("bus.PurgeKind", kind), value, soft=soft, site=site)
+        return sum(await asyncio.gather(self._purge_here(purge), self._neighbours.purge(purge)))
 
     async def _purge_here(self, purge: bus.Purge) -> int:
         """In memory, and out of what is on disk."""
@@ -488,39 +346,9 @@ class Worker:
             await self._disk.settled()
         return count
 
-    def _number_purge(self, kind: bus.PurgeKind, value: str, *, soft: bool = False, site: str = "") -> bus.Purge:
-        self._moment = max(self._moment + 1, time.time_ns() // 1000)
-        number = self._moment * region.MAX_WORKERS + self._index  # grows, and no two workers make the same
-        return bus.Purge(number, kind, value, soft=soft, site=site)
-
-    async def _purge_elsewhere(self, purge: bus.Purge) -> int:
-        assert self._current is not None
-        settings = self._current.settings
-        others = [index for index in range(settings.workers) if index != self._index]
-        answers = await asyncio.gather(*(self._ask(settings.runtime, index, purge) for index in others))
-        return sum(answers)
-
-    async def _ask(self, folder: Path, index: int, purge: bus.Purge) -> int:
-        """One that does not answer is dead or starting: its memory will be empty, and what it has on disk may not be
-        used.
-        """
-        try:
-            answer = await link.ask_once(worker_socket(folder, index), purge, PURGE_PATIENCE)
-        except link.LinkError as problem:
-            log.warning("purge: worker-%d was not reached: %s", index, problem)
-            if self._disk is not None:
-                stale_mark(self._disk.path.parent, index).touch(mode=0o600)
-            return 0
-        return answer.count if isinstance(answer, bus.Purged) else 0
-
     def _invalidate_elsewhere(self, kind: str, value: bytes) -> None:
-        """The other workers are told; the answer to the unsafe request does not wait for them (RFC 9111 §4.4)."""
-        purge = self._number_purge(cast("bus.PurgeKind", kind), value.decode("ascii"))
-
-        async def tell() -> None:
-            await self._purge_elsewhere(purge)
-
-        self._spawn(tell())
+        purge = self._neighbours.number(cast("bus.PurgeKind", kind), value.decode("ascii"))
+        self._spawn(self._neighbours.tell(purge))
 
     # ---- what the objects need of each other -------------------------------------------------------------------------
 
@@ -563,44 +391,7 @@ class Worker:
             doors = self._current.doors.values() if self._current is not None else ()
             self._front.void_plans({door.index for door in doors if door.mode == "forward"})
             self._steady_until = self._decisions_hold()
-        self._gauges(lag)
-
-    def _gauges(self, lag: float) -> None:
-        slots = self._slots
-        open_, idle = self._upstreams.counts
-        slots[_CONNECTIONS] = len(self._front.connections)
-        slots[_UPSTREAM_OPEN] = open_
-        slots[_UPSTREAM_IDLE] = idle
-        slots[_EXCHANGES] = self._front.busy
-        slots[_TUNNELS] = sum(connection.is_tunnel for connection in self._front.connections)
-        slots[_STORE_BYTES] = self._store.bytes
-        slots[_STORE_ENTRIES] = self._store.entries
-        disk = self._disk.counts if self._disk is not None else Counts()
-        slots[_DISK_BYTES], slots[_DISK_ENTRIES] = disk.bytes, disk.entries
-        counted, before = (disk.loaded, disk.dropped, disk.damaged), self._disk_counted
-        self._disk_counted = counted
-        for at, now, then in zip((_DISK_LOADED, _DISK_DROPPED, _DISK_DAMAGED), counted, before, strict=True):
-            slots[at] += max(0, now - then)
-        slots[_MEMO_ENTRIES] = self._front.memo_entries
-        slots[_LAG] = int(lag * 1e6)
-        slots[_EVICTED] += self._store.evictions - self._evictions
-        self._evictions = self._store.evictions
-        self._take_over()
-
-    def _take_over(self) -> None:
-        """What the objects counted by themselves since the last tick, into the counters."""
-        slots, upstreams, tally = self._slots, self._upstreams, self._pipeline.tally
-        accepted, refused = self._front.take_counts()
-        slots[_ACCEPTED] += accepted
-        slots[_REFUSED] += refused
-        slots[_OPENED] += upstreams.opened
-        slots[_REUSED] += upstreams.reused
-        slots[_RETRIES] += upstreams.retries
-        upstreams.opened = upstreams.reused = upstreams.retries = 0
-        slots[_COLLAPSED] += tally.collapsed
-        slots[_INVALIDATED] += tally.invalidated
-        slots[_PURGED] += tally.purged
-        tally.collapsed = tally.invalidated = tally.purged = 0
+        self._gauges.take(lag, self._disk.counts if self._disk is not None else Counts())
 
     def _wall(self, now: float) -> WallTime:
         return WallTime(self._wall_offset + now)
@@ -616,7 +407,7 @@ class Worker:
     def _changed(self, change: Change) -> None:
         """An origin's standing has changed: for the error log."""
         if change.standing is Standing.EJECTED:
-            self._slots[_EJECTIONS] += 1
+            self._slots[EJECTIONS] += 1
         log.warning(
             "pool %s: origin %s is %s (%s)", change.pool, change.address, change.standing.value, change.why.value
         )
@@ -625,98 +416,6 @@ class Worker:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-_CONNECTIONS = metrics.slot("tandem_connections_open")
-_UPSTREAM_OPEN = metrics.slot("tandem_upstream_connections_open")
-_UPSTREAM_IDLE = metrics.slot("tandem_upstream_connections_idle")
-_EXCHANGES = metrics.slot("tandem_exchanges_open")
-_TUNNELS = metrics.slot("tandem_tunnels_open")
-_STORE_BYTES = metrics.slot("tandem_store_bytes")
-_STORE_ENTRIES = metrics.slot("tandem_store_entries")
-_DISK_BYTES = metrics.slot("tandem_disk_bytes")
-_DISK_ENTRIES = metrics.slot("tandem_disk_entries")
-_DISK_LOADED = metrics.slot("tandem_disk_loaded_total")
-_DISK_DROPPED = metrics.slot("tandem_disk_dropped_total")
-_DISK_DAMAGED = metrics.slot("tandem_disk_damaged_total")
-_MEMO_ENTRIES = metrics.slot("tandem_memo_entries")
-_LAG = metrics.slot("tandem_loop_lag_seconds")
-_REFUSED = metrics.slot("tandem_connections_refused_total")
-_ACCEPTED = metrics.slot("tandem_connections_total")
-_OPENED = metrics.slot("tandem_upstream_connections_total")
-_REUSED = metrics.slot("tandem_upstream_reused_total")
-_RETRIES = metrics.slot("tandem_retries_total")
-_COLLAPSED = metrics.slot("tandem_collapsed_total")
-_INVALIDATED = metrics.slot("tandem_invalidated_total")
-_PURGED = metrics.slot("tandem_purged_total")
-_EJECTIONS = metrics.slot("tandem_ejections_total")
-_EVICTED = metrics.slot("tandem_evicted_total")
-
-
-def _logins_of(config: Config) -> list[str]:
-    """Files with what parents want to be told."""
-    return [] if config.forward is None else [parent.login for parent in config.forward.parent if parent.login]
-
-
-def _read_passwords(settings: Settings) -> Passwords | None:
-    """Those of the users who must log in; None: nobody has to. ValueError with all that is wrong with the file."""
-    forward = settings.config.forward
-    if forward is None or not forward.users:
-        return None
-    passwords = parse_passwords(parcel.unseal(settings.secrets[forward.users]), forward.users)
-    if passwords.faults:
-        raise ValueError("\n".join(passwords.faults))
-    for warning in passwords.warnings:
-        log.warning("%s", warning)
-    return passwords
-
-
-def log_path(file: str, base: Path) -> Path:
-    """Relative names count from $LOGS_DIRECTORY, or where the configuration is."""
-    folder = os.environ.get("LOGS_DIRECTORY", "").split(":")[0]
-    return (base if not folder else base.__class__(folder)) / file
-
-
-def _server_tls(sites: list[Site], settings: Settings) -> ServerTls:
-    """The certificates of a listener's sites. They go through memfds, as their keys do: a worker reads no file."""
-    with contextlib.ExitStack() as stack:
-        certificates = [
-            Certificate(
-                stack.enter_context(_in_memory(settings.files[pair.cert])),
-                f"/proc/self/fd/{settings.secrets[pair.key]}",
-                f"{pair.cert}, {pair.key}",
-            )
-            for site in sites
-            for pair in site.tls
-        ]
-        return ServerTls(build_contexts(certificates))
-
-
-def _origin_context(origin: Origin, settings: Settings) -> ssl.SSLContext:
-    if not origin.tls_ca:
-        return build_origin_context(verify=origin.tls_verify)
-    with _in_memory(settings.files[origin.tls_ca]) as path:
-        try:
-            return build_origin_context(verify=origin.tls_verify, ca=path)
-        except TlsError as problem:
-            raise TlsError(str(problem).replace(path, origin.tls_ca)) from problem
-
-
-@contextlib.contextmanager
-def _in_memory(content: bytes) -> Iterator[str]:
-    """A path that ssl can read the content from, for as long as the context lasts."""
-    fd = os.memfd_create("tandem-file", os.MFD_CLOEXEC)
-    try:
-        os.write(fd, content)
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)
-
-
-def _default_authority(site: Site, listen: Listen) -> bytes:
-    """For HTTP/1.0 requests without Host."""
-    host = next((host for host in site.hosts if not host.startswith("*.")), "localhost")
-    return host.encode() if listen.port in {80, 443} else b"%b:%d" % (host.encode(), listen.port)
 
 
 def _pseudonym(runtime: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""What all tests share: which of them this machine can run, with the reason where it cannot."""
+"""What all tests share: which of them this machine can run, with the reason where it cannot, and some fixtures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 
 import pytest
 
+from tests.kit.origin import FakeOrigin, response
 from tests.kit.tomcat import is_installed
+from tests.kit.worker import Running
 
 CAP_NET_ADMIN = 12
 
@@ -29,3 +31,24 @@ def _has_capability(number: int) -> bool:
             if line.startswith("CapEff:"):
                 return bool(int(line.split()[1], 16) >> number & 1)
     return False
+
+
+@pytest.fixture
+def start_worker(tmp_path):
+    """Makes a worker (kit/worker.py), as often as it is called; they are drained at the end."""
+    running = []
+
+    def begin(**options):
+        running.append(Running(tmp_path, **options))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.end()
+
+
+@pytest.fixture
+def origin():
+    with FakeOrigin() as origin:
+        origin.otherwise(response(b"hello", "Cache-Control: max-age=60"))
+        yield origin

@@ -52,14 +52,17 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.server",),
     # The composition roots of the three kinds of process, and what only they use.
     (
+        "proxy.accepting",
         "proxy.candidate",
+        "proxy.certificates",
         "proxy.explaining",
+        "proxy.gauges",
         "proxy.observe.reach",
         "proxy.observe.status",
         "proxy.process",
         "proxy.purging",
     ),
-    ("proxy.listing",),
+    ("proxy.listing", "proxy.neighbours", "proxy.prepared"),
     ("proxy.keeper", "proxy.reload"),
     ("proxy.child", "proxy.observe.admin", "proxy.supervisor"),
     ("proxy.launch", "proxy.screen", "proxy.versions", "proxy.worker"),

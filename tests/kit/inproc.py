@@ -24,16 +24,13 @@ from config.units import MonoTime, WallTime
 from proxy import bus
 from proxy.cache.store import Store
 from proxy.modes.every import Modes, names_of
-from proxy.modes.forward import Forward
-from proxy.modes.reverse import site_names
-from proxy.modes.transparent import Transparent
 from proxy.observe import metrics
 from proxy.observe.accesslog import compile_format
 from proxy.observe.observer import AccessLog, Observer
 from proxy.outbox import Outbox
 from proxy.pipeline import Pipeline
 from proxy.purging import Purger
-from proxy.server.doors import acceptor, forward_door, transparent_door
+from proxy.server.doors import acceptor, doors_of
 from proxy.server.front import MEMO_SHARE, Door, Front
 from proxy.upstream.client import Upstreams
 from proxy.upstream.pool import Pool
@@ -242,7 +239,6 @@ class Stack:
         self._drive = Drive(self.wheel, loop) if self.clock is None else None
         self._resolver = Resolver(clock=now)
         self.store = Store(config.cache.memory, most_variants=config.cache.variants, clock=lambda: MonoTime(now()))
-        names = site_names(config)
         self._layout = metrics.layout(names_of(config))
         logs = [AccessLog(self.log, compile_format(self._format))]  # type: ignore[arg-type]  # all that is asked of a file
         self.observer = Observer(metrics.view(self._region), self._layout, logs, offset=lambda: offset, clock=now)
@@ -279,21 +275,9 @@ class Stack:
             memo_bytes=config.cache.memory // MEMO_SHARE,
             rates={name: float(one.rate) for name, one in config.bandwidth.items()},
         )
-        scheme = b"http" if self._tls is None else b"https"
-        self.doors = []
-        for index, listen in enumerate(mode.listeners):
-            owner = mode.mode_of(index)
-            if isinstance(owner, Forward):
-                self.doors.append(forward_door(listen, index, owner, config.limits))
-                continue
-            if isinstance(owner, Transparent):
-                self.doors.append(transparent_door(listen, index, owner, config.limits))
-                continue
-            views = {
-                name: mode.sites[name] for site, name in zip(config.site, names, strict=True) if listen in site.listen
-            }
-            authority = b"localhost:%d" % listen.port
-            self.doors.append(Door(listen, index, scheme, "reverse", config.limits, views, authority))
+        self.doors = list(doors_of(mode, config).values())
+        for door in self.doors if self._tls is not None else ():
+            door.scheme = b"https"
         sockets = {sock.getsockname()[1]: sock for sock in self._sockets}
         self._servers = [
             await loop.create_server(self._acceptor(door), sock=sockets[door.listen.port], ssl=self._tls)
