@@ -54,21 +54,28 @@ class Answers:
         stored: StoredResponse,
         flight: Flight | None = None,
         *,
-        fetched: bool = False,
+        came: int | None = None,
         collapsed: bool = False,
         said: tuple[Line, ...] = (),
-        fwd_status: int | None = None,
     ) -> None:
         """From a stored response, whole or still arriving: full, partial or 304 (RFC 9110 §13, §14).
 
-        `fetched`: it has just come or been confirmed; `said`: lines of the confirmation that are for this client alone.
+        `came`: it has just come or been confirmed, by an answer with this status; `said`: lines of it that are for
+        this client alone.
         """
         now = self._now()
-        lines = said + self._answer_lines(x, stored, now, fetched=fetched, collapsed=collapsed, fwd_status=fwd_status)
+        fetched = came is not None
         if fetched and not collapsed and x.outcome is Outcome.MISS:
             answer: conditional.Answer = conditional.Full(stored.head)  # the origin has judged the client's conditions
         else:
             answer = conditional.evaluate(x.request, stored, validated=fetched, boundary=self._boundary)
+        complete = stored.body.state is BodyState.COMPLETE
+        if isinstance(answer, conditional.Partial) and len(answer.ranges) > 1 and not complete:
+            answer = conditional.Full(stored.head)  # several ranges of what is still arriving
+        sent = answer.head.status
+        keeps = flight is not None and flight.storing and not collapsed
+        member = self._member(x, freshness.remaining(stored, now), came, sent, keeps=keeps, collapsed=collapsed)
+        lines = said + _answer_lines(stored, now, member, fetched=fetched)
         match answer:
             case conditional.Full(head=head):
                 self._full(x, stored, head, lines, flight, now)
@@ -77,42 +84,21 @@ class Answers:
             case conditional.Unsatisfiable(head=head):
                 self._short(x, _with(x, head, lines), length=0)
             case conditional.Partial():
-                if stored.body.state is BodyState.COMPLETE or len(answer.ranges) == 1:
-                    self._partial(x, stored, answer, lines, flight)
-                else:
-                    self._full(x, stored, stored.head, lines, flight, now)
+                self._partial(x, stored, answer, lines, flight)
             case unreachable:
                 assert_never(unreachable)
 
-    def _answer_lines(
-        self,
-        x: Exchange,
-        stored: StoredResponse,
-        now: MonoTime,
-        *,
-        fetched: bool,
-        collapsed: bool,
-        fwd_status: int | None,
-    ) -> tuple[Line, ...]:
-        """What we add to a stored response: Age unless it was just fetched or validated, Via, Cache-Status."""
+    @staticmethod
+    def _member(x: Exchange, left: float, came: int | None, sent: int, *, keeps: bool, collapsed: bool) -> bytes:
+        """Of Cache-Status. What the origin said is told if it was a 304 or differs from what is sent (RFC 9211
+        §2.3).
+        """
         assert x.reason is not None
-        via = via_line(stored.head.version, NAME)
         told = x.key if x.plan is not None and x.plan.tells_key else None
-        left = freshness.remaining(stored, now)
-        if fetched:
-            confirmed = x.outcome is Outcome.REVALIDATED
-            member = cache_status(
-                x.reason,
-                hit=False,
-                ttl=left,
-                fwd_status=304 if confirmed else fwd_status,
-                stored=not confirmed and not collapsed,
-                collapsed=collapsed,
-                key=told,
-            )
-            return (via, (b"Cache-Status", member))
-        member = cache_status(x.reason, hit=True, ttl=left, key=told)
-        return ((b"Age", b"%d" % freshness.age_value(stored, now)), via, (b"Cache-Status", member))
+        if came is None:
+            return cache_status(x.reason, hit=True, ttl=left, key=told)
+        said = came if came == 304 or came != sent else None
+        return cache_status(x.reason, hit=False, ttl=left, fwd_status=said, stored=keeps, collapsed=collapsed, key=told)
 
     def _full(
         self,
@@ -230,7 +216,8 @@ class Answers:
         if kind is errors.LOGIN and view is not None:
             head = head.with_fields(head.fields.plus((b"Proxy-Authenticate", view.challenge)))
         if x.route is not None:
-            member = cache_status(x.reason or Reason.URI_MISS, hit=False, detail=kind.token)
+            told = x.key if x.plan is not None and x.plan.tells_key else None
+            member = cache_status(x.reason or Reason.URI_MISS, hit=False, key=told, detail=kind.token)
             head = head.with_fields(head.fields.plus((b"Cache-Status", member)))
         self.own(x, head, body)
 
@@ -284,6 +271,14 @@ class Answers:
             known.template = self._observer.likeness(x)
             known.sent = x.sent
         self._observer.alike(known.template, x, self._now())
+
+
+def _answer_lines(stored: StoredResponse, now: MonoTime, member: bytes, *, fetched: bool) -> tuple[Line, ...]:
+    """What we add to a stored response: Age unless it was just fetched or validated, Via, Cache-Status."""
+    via = via_line(stored.head.version, NAME)
+    if fetched:
+        return (via, (b"Cache-Status", member))
+    return ((b"Age", b"%d" % freshness.age_value(stored, now)), via, (b"Cache-Status", member))
 
 
 def _with(x: Exchange, head: ResponseHead, lines: tuple[Line, ...]) -> ResponseHead:

@@ -51,10 +51,13 @@ class Landing:
         assert pattern is not None
         assert pattern.route is not None
         now = self._now()
+        flight.came = checked.head.status
         head = self._spine.relaying.received(pattern, checked, flight.request, now)
         for x in flight.waiting_ones():
             x.first_byte = now
             x.upstream = address_of(flight.request)
+        if flight.fallback:
+            self._note_outcome(flight.key, failed=head.status in freshness.TROUBLE)
         if flight.fill is not None and head.status in {206, 416}:
             self._filled(flight, flight.fill, checked, head, now)
             return
@@ -75,6 +78,10 @@ class Landing:
             if verdict.slow_clock:
                 self._slow_clock(pattern)
             self._serve_flight(flight, stored, storing.for_the_asker(head, verdict, pattern.route.rules))
+
+    def _note_outcome(self, key: bytes, *, failed: bool) -> None:
+        brake = self._spine.brake
+        brake.failed(key) if failed else brake.answered(key)
 
     def _filled(self, flight: Flight, fill: Fill, checked: CheckedResponse, head: ResponseHead, now: MonoTime) -> None:
         """What a stored part lacks is coming: all who wait get the whole. Else that is asked for (RFC 9111 §3.4)."""
@@ -104,7 +111,7 @@ class Landing:
         flight.tail = made.tail
         flight.begin_body(made.stored, pattern.route.rules.max_object)
         said = validation.for_this_client(head, made.stored, pattern.route.rules)
-        self._serve_flight(flight, made.stored, said, fwd_status=head.status)
+        self._serve_flight(flight, made.stored, said)
 
     def part_landed(self, flight: Flight, stored: StoredResponse) -> StoredResponse:
         """Joined with the part that was there, if they are of one thing (RFC 9111 §3.4)."""
@@ -135,9 +142,7 @@ class Landing:
                 "site %s: the clock of %s is behind, so its responses count as old; see trust_age", site, x.upstream
             )
 
-    def _serve_flight(
-        self, flight: Flight, stored: StoredResponse, said: tuple[Line, ...], fwd_status: int | None = None
-    ) -> None:
+    def _serve_flight(self, flight: Flight, stored: StoredResponse, said: tuple[Line, ...]) -> None:
         """The leader gets what it asked for, all of it (`said`); each waiter is judged anew by what came (hardening:
         re-check before a byte).
         """
@@ -145,7 +150,7 @@ class Landing:
         for x in flight.everybody():
             if x is leader:
                 x.outcome = Outcome.MISS
-                self._spine.answers.from_stored(x, stored, flight, fetched=True, said=said, fwd_status=fwd_status)
+                self._spine.answers.from_stored(x, stored, flight, came=flight.came, said=said)
             elif self.may_follow(x, stored):
                 self.follow(x, flight, stored)
             else:
@@ -158,7 +163,7 @@ class Landing:
 
     def follow(self, x: Exchange, flight: Flight, stored: StoredResponse) -> None:
         x.outcome = Outcome.MISS
-        self._spine.answers.from_stored(x, stored, flight, fetched=True, collapsed=True)
+        self._spine.answers.from_stored(x, stored, flight, came=flight.came, collapsed=True)
 
     def _alone(self, x: Exchange) -> None:
         """A waiter for whom it was not good: its own look-up and fetch, at once."""
@@ -207,10 +212,10 @@ class Landing:
                     x.outcome = Outcome.REVALIDATED
                     if x is leader:
                         self._spine.answers.from_stored(
-                            x, new, fetched=True, said=validation.for_this_client(head, new, pattern.route.rules)
+                            x, new, came=304, said=validation.for_this_client(head, new, pattern.route.rules)
                         )
                     elif self.may_follow(x, new):
-                        self._spine.answers.from_stored(x, new, fetched=True, collapsed=True)
+                        self._spine.answers.from_stored(x, new, came=304, collapsed=True)
                     else:
                         self._alone(x)
             case validation.PassOn():
@@ -248,6 +253,8 @@ class Landing:
 
     def flight_failed(self, flight: Flight, failure: Failure) -> None:
         """No head came: stale if it may be, else an error for all who wait."""
+        if flight.fallback:
+            self._note_outcome(flight.key, failed=True)
         if self._serve_stale(flight, failure):
             return
         for x in flight.everybody():

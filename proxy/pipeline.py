@@ -18,6 +18,7 @@ from cachetools import LRUCache
 from proxy import errors
 from proxy.admission import Admission
 from proxy.answers import Answers
+from proxy.cache.brake import Brake
 from proxy.cache.coalesce import Flight, Flights, Waiting
 from proxy.cache.reading import Reading
 from proxy.delivery import Relay
@@ -84,6 +85,7 @@ class Pipeline:
         self.upstreams = upstreams
         self.observer = observer
         self.flights = Flights(now)
+        self.brake = Brake(now)
         self.reading = Reading(store, spawn)
         self.now = now
         self.wall = wall
@@ -239,7 +241,11 @@ class Pipeline:
                 self.store.answered(stored)
                 self.answers.from_stored(x, stored)
             case reuse.Revalidate(stored=stored):
-                self._fetch(x, verdict.reason, (stored,), joins=joins)
+                old = self._braked(x, stored, verdict.reason) if self.brake else None
+                if old is not None:
+                    self.relaying.answer_stale(x, old)
+                else:
+                    self._fetch(x, verdict.reason, (stored,), joins=joins)
             case reuse.Miss(candidates=candidates):
                 self._fetch(x, verdict.reason, candidates, joins=joins)
             case reuse.Bypass():
@@ -250,6 +256,12 @@ class Pipeline:
                 self.answers.fail(x, Failure(errors.NOT_IN_CACHE, "only-if-cached"))
             case unreachable:
                 assert_never(unreachable)
+
+    def _braked(self, x: Exchange, stored: StoredResponse, reason: Reason) -> StoredResponse | None:
+        """The origin has failed for this more than once, a moment ago, and what may stand in for it does so at once."""
+        if reason is not Reason.STALE or stored.outdated or not self.brake.holds(x.key, after=2):
+            return None
+        return self.relaying.stand_in(x, (stored,))
 
     def _fetch(self, x: Exchange, reason: Reason, stale: tuple[StoredResponse, ...], *, joins: bool) -> None:
         """One fetch for all who ask; what cannot be shared goes alone."""
@@ -294,8 +306,8 @@ class Pipeline:
         self._launch(flight, x, stale, listed=listed)
 
     def _refresh_soon(self, x: Exchange, stored: StoredResponse) -> None:
-        """In the background, once per key (RFC 5861 §3); nobody waits for it."""
-        if self.flights.get(x.key) is None:
+        """In the background, once per key (RFC 5861 §3); nobody waits for it. One that failed is put off."""
+        if self.flights.get(x.key) is None and not self.brake.holds(x.key):
             now = self.now()
             flight = Flight(self.landing, self.store, x.key, None, started=now, wall=self.wall(now))
             self._launch(flight, self._refreshing(x, now), (stored,), listed=True)

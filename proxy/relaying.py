@@ -118,6 +118,7 @@ class Relaying:
         """No head came: as with a flight."""
         old = self.stand_in(x, relay.update) if relay.update and failure.kind not in REFUSED else None
         if old is not None:
+            self._spine.brake.failed(x.key)
             self.answer_stale(x, old)
         else:
             self._spine.answers.fail(x, self.told(x, failure, relay.update))
@@ -299,6 +300,7 @@ class Relaying:
         old = self.stand_in(x, relay.update) if checked.head.status in freshness.TROUBLE else None
         if old is None:
             return False
+        self._spine.brake.failed(x.key)
         relay.request = None
         if request is not None:
             request.cancel()

@@ -340,6 +340,68 @@ def test_a_refresh_that_fails_leaves_what_is_stored(bench):
         bench.ledger.settle()
 
 
+@pytest.mark.parametrize("failing", ["status", "close"])
+@pytest.mark.parametrize(("site", "grants"), [("", ", stale-while-revalidate=600"), ('grace = "10min"', "")])
+def test_refreshes_that_fail_are_tried_less_and_less_often(make, failing, site, grants):
+    rule = f'[[rule]]\nname = "r"\nmatch = {{ path = "/*" }}\n{site}\n' if site else ""
+    bench = make(rest=rule)
+    bench.origin.otherwise(bench.dated(b"old", "Cache-Control: max-age=5" + grants))
+    bench.get()
+    bench.stack.advance(6)
+    bench.origin.otherwise(*([response(b"trouble", status=503)] if failing == "status" else [Close()]))
+    for _ in range(60):
+        assert bench.get().body == b"old"
+        bench.ledger.settle()
+        bench.stack.advance(1)
+    asked = sum(1 for _ in bench.origin.requests) - 1
+    assert asked <= 2 * 10, "after 1, 2, 4, 8 and then each 10 seconds; a close is tried twice"
+    assert asked >= 8
+    bench.origin.otherwise(bench.dated(b"new", FRESH))
+    bench.stack.advance(11)
+    bench.get()
+    bench.ledger.settle()
+    assert bench.get().body == b"new"
+
+
+def test_renewal_ahead_of_expiry_that_fails_is_tried_less_and_less_often(make):
+    bench = make(rest='[[rule]]\nname = "r"\nmatch = { path = "/*" }\nrefresh_ahead = "20s"\n')
+    bench.origin.otherwise(bench.dated(b"old", "Cache-Control: max-age=40"))
+    bench.get()
+    bench.stack.advance(21)
+    bench.origin.otherwise(response(b"trouble", status=503))
+    for _ in range(15):
+        assert bench.get().get("cache-status").startswith("tandem; hit; ttl=")
+        bench.ledger.settle()
+        bench.stack.advance(1)
+    assert len(bench.origin.requests) == 1 + 4  # at once, and after 1, 3 and 7 seconds
+
+
+@pytest.mark.rfc("9111", "4.2.4")
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_origin_in_trouble_is_not_asked_by_everybody_whom_a_stale_response_can_answer(bench, method):
+    bench.origin.otherwise(bench.dated(b"old", "Cache-Control: max-age=5", 'ETag: "x"'))
+    bench.get()
+    bench.stack.advance(6)
+    bench.origin.otherwise(response(b"trouble", status=503))
+    for _ in range(60):
+        answer = bench.get(method=method)
+        assert (answer.status, answer.get("cache-status").rpartition("; ")[2]) == (200, "detail=stale-on-error")
+        bench.stack.advance(0.5)
+    assert 3 <= len(bench.origin.requests) - 1 <= 8
+    bench.origin.otherwise(bench.dated(b"new", FRESH))
+    assert bench.get("/", "Cache-Control: no-cache").body == b"new", "who insists is not held up"
+    assert bench.get().body == b"new"
+
+
+def test_where_stale_is_forbidden_a_failing_origin_is_asked_each_time(bench):
+    bench.origin.otherwise(bench.dated(b"old", "Cache-Control: max-age=5, must-revalidate", 'ETag: "x"'))
+    bench.get()
+    bench.stack.advance(6)
+    bench.origin.otherwise(response(b"trouble", status=503))
+    assert [bench.get().status for _ in range(5)] == [503] * 5
+    assert len(bench.origin.requests) == 6
+
+
 @pytest.mark.rfc("9111", "5.2.1.7")
 def test_only_if_cached_asks_nobody(bench):
     answer = bench.get("/", "Cache-Control: only-if-cached")

@@ -149,6 +149,7 @@ class Flight:
         "_reserved",
         "_store",
         "body",
+        "came",
         "doubts",
         "fallback",
         "fill",
@@ -184,6 +185,7 @@ class Flight:
         self.pattern: Exchange | None = None  # whose request was sent; it may have left since
         self.fallback: tuple[StoredResponse, ...] = ()  # what may stand in for a failing origin
         self.stale: tuple[StoredResponse, ...] = ()  # what is being validated
+        self.came = 0  # the status that the origin said
         self.part: StoredResponse | None = None  # what is being completed, and
         self.fill: Fill | None = None  # by which bytes (RFC 9111 §3.4)
         self.tail: tuple[bytes, ...] = ()  # chunks that stand behind what comes
