@@ -94,8 +94,9 @@ def end_split(router: VirtualRouter, now: MonoTime) -> None:
 
 
 def send_zeros(router: VirtualRouter, now: MonoTime) -> None:
-    if router.zeros and router.zeros[0] <= now:
-        router.zeros = tuple(at for at in router.zeros if at > now)
+    """All that are due, be it late: each of them may be the one that is not lost."""
+    while router.zeros and router.zeros[0] <= now:
+        router.zeros = router.zeros[1:]
         router.do(router.advert(e.LET_GO))
 
 

@@ -50,6 +50,12 @@ def test_s10_a_backup_stops_without_a_word_to_clients():
     trace(backup(), (1.0, e.Shutdown(), [Tell(), e.Stopped()]))
 
 
+def test_s10_the_farewells_that_a_late_timer_finds_due_are_all_said():
+    router, now = settled()
+    router.handle(e.Shutdown(), now)
+    assert router.handle(TimerFired(), now + 1).count(SendAdvert(e.LET_GO)) == 2
+
+
 def test_s11_a_carrier_that_is_back_has_to_last_before_we_listen_for_a_whole_active_down():
     router, _ = settled()
     router.handle(e.InterfaceChanged(up=False), 20.0)
