@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import operator
 import os
 import signal
 import socket
@@ -36,6 +37,7 @@ _FIRST_LOOK: Final = 0.02  # seconds of waiting after which a holder is alive
 _LOOK: Final = 1.0
 _ASK_LIMIT: Final = 1.0
 _GLANCE: Final = 0.0001  # seconds between looks at the counts of requests in flight
+_UNSEEN: Final = 0.1  # seconds more for workers that the machine gives no time to look
 _EVERY: Final = 0.25  # seconds between rounds of the asking thread
 ORIGINS_EVERY: Final = 0.25  # seconds between questions to admin
 _MAX_ANSWER: Final = 4 * 2**20
@@ -150,16 +152,21 @@ class Observer:
         counts = [liveness.in_flight(page.memory) for page in self._pages if page.held]
         return None if None in counts else sum(count or 0 for count in counts)
 
-    def wait_for_quiet(self, until: float, lasting: float = 0.0) -> int | None:
-        """0 once there was no request in flight for so long; at `until` (monotonic) how many there are. Blocks."""
+    def wait_for_quiet(self, until: float, lasting: float = 0.0, turns: int = 0) -> int | None:
+        """0 once there was no request in flight for so long, and each worker has looked so often meanwhile; at `until`
+        (monotonic) how many there are. None, a little later, where a worker did not come to look. Blocks.
+        """
         begun: float | None = None  # of the quiet
+        wanted: list[int] = []  # reports of each page by then
         while True:
             count, now = self.in_flight(), time.monotonic()
-            begun = None if count != 0 else begun or now
-            if begun is not None and now - begun >= lasting:
+            looked = [liveness.reports(page.memory) for page in self._pages if page.held]
+            if count != 0 or begun is None or len(looked) != len(wanted):
+                begun, wanted = (now if count == 0 else None), [number + turns for number in looked]
+            if begun is not None and now - begun >= lasting and all(map(operator.ge, looked, wanted)):
                 return 0
-            if now >= until:
-                return count
+            if now >= until and (count != 0 or now >= until + _UNSEEN):
+                return count or None
             time.sleep(_GLANCE)
 
     # ---- on the loop -------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ _PID: Final = 128  # u64: the holder's pid, 0 before the first life
 _LIVES: Final = 136  # u64: how many processes have held this page
 _BEATS: Final = 144  # u64: turns of the holder's loop
 _IN_FLIGHT: Final = 152  # u64: requests in flight and one more, while they are to be counted; else 0
+_REPORTS: Final = 160  # u64: how often they were counted
 
 _PROCESS_SHARED: Final = 1  # PTHREAD_PROCESS_SHARED and PTHREAD_MUTEX_ROBUST, from <pthread.h>
 _ROBUST: Final = 1
@@ -81,6 +82,7 @@ class Life:
     def report(self, in_flight: int | None) -> None:
         """How many requests are in flight, for whoever waits for an instant without any; None: not counted any more."""
         _put(self._page, _IN_FLIGHT, 0 if in_flight is None else in_flight + 1)
+        _put(self._page, _REPORTS, _get(self._page, _REPORTS) + 1)
 
     def release(self) -> None:
         """An end in good order: waiters see NOBODY, not a death."""
@@ -125,6 +127,11 @@ def in_flight(page: memoryview) -> int | None:
     """What the holder last reported; None while it does not count."""
     count = _get(page, _IN_FLIGHT)
     return count - 1 if count else None
+
+
+def reports(page: memoryview) -> int:
+    """How often the holder has reported: a count that stands says nothing of what has come since."""
+    return _get(page, _REPORTS)
 
 
 def _mutex(page: memoryview) -> ctypes.Array[ctypes.c_char]:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _QUIET_LIMIT: Final = 0.25  # seconds to wait for an instant without requests in flight
 _GATED_LIMIT: Final = 0.02  # seconds for the supervisor to hold new connections back,
 _LAST_LIMIT: Final = 0.02  # for the last ones from before to be answered: so long others may wait,
-_LASTING: Final = 0.002  # and without any of them until all that was on its way has come
+_LASTING: Final = 0.002  # and without any of them until all that was on its way has come,
+_TURNS: Final = 4  # and was seen by each worker: accepted, read, counted, and one turn that had begun before
 _LINGER: Final = 1.0  # seconds in which clients may still send what is the other node's to us,
 _SHORT_LINGER: Final = 0.02  # or, at a stop, after the other node's word
 _MOVE_LIMIT: Final = 2.0
@@ -78,7 +79,8 @@ class Mover:
         with suppress(TimeoutError):
             async with asyncio.timeout(_GATED_LIMIT):
                 await self.gated.wait()
-        cut = await asyncio.to_thread(self._observer.wait_for_quiet, self._loop.time() + _LAST_LIMIT, _LASTING)
+        until = self._loop.time() + _LAST_LIMIT
+        cut = await asyncio.to_thread(self._observer.wait_for_quiet, until, _LASTING, _TURNS)
         if cut:
             self._scribe.say(
                 f"{cut} requests in flight are cut: none of {limit * 1000:.0f} ms was free of them", "WARNING"

@@ -88,7 +88,7 @@ class Service(Protocol):
         """From now on each answer is its connection's last, or not any more. Listeners go on accepting."""
 
     def in_flight(self) -> int:
-        """Requests that have begun to come and are not answered."""
+        """Requests that have begun to come, or surely will, and are not answered."""
 
     async def handle(self, message: bus.Question) -> bus.Answer:
         """The answer to a question on this process's Unix socket; Ping is answered before it comes here."""

@@ -290,11 +290,12 @@ class Worker:
 
     def _close_idle(self) -> None:
         if self._front.draining:
-            for connection in list(self._front.connections):
+            fresh = set(self._front.fresh())
+            for connection in [one for one in self._front.connections if one not in fresh]:
                 connection.close_if_idle()
 
     def in_flight(self) -> int:
-        return self._front.busy
+        return self._front.busy + len(self._front.fresh())
 
     def reopen_logs(self) -> None:
         self._observer.reopen()

@@ -155,5 +155,23 @@ def test_what_is_in_flight_at_the_deadline_is_cut(start_worker, origin):
     gate.set()
 
 
+def test_when_the_address_moves_who_has_just_connected_is_waited_for_and_answered(start_worker, origin, monkeypatch):
+    monkeypatch.setattr("proxy.server.front.FRESH", 60)  # as long as this machine may take for a step of the test
+    running = start_worker()
+    running.load(site(origin))
+    front = running.worker._front
+    with raw.Connection(running.at) as idle, raw.Connection(running.at) as fresh:
+        idle.send(raw.request())
+        idle.read_response()
+        raw.wait_until(lambda: running.call(lambda: len(front.connections)) == 2)
+        running.call(lambda: running.worker.say_close(True))
+        assert idle.at_end() is raw.End.CLEAN
+        assert running.call(running.worker.in_flight) == 1
+        fresh.send(raw.request())
+        answer = fresh.read_response()
+        assert (answer.status, answer.get("connection")) == (200, "close")
+    raw.wait_until(lambda: running.call(running.worker.in_flight) == 0)
+
+
 def test_a_worker_that_never_served_has_nothing_to_drain(start_worker):
     start_worker().drain()

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     Connection = ClientConnection | SplicedConnection
 
 LONGEST_KEPT_HEAD = 8192  # bytes; longer heads are rare and take the long way
+FRESH = 0.25  # seconds in which a client that has connected asks: a long way there and back
 MEMO_SHARE = 16  # the memos' part of the cache's memory is one in so many
 LEAST_MEMO = 2**18  # bytes of each memo all the same: plans pay without a cache too
 MOST_KINDS = 256  # of connections, each with a memo: destinations of taken connections are as many as the internet has
@@ -308,3 +309,8 @@ class Front:
     def busy(self) -> int:
         """Connections with a request in flight or under way."""
         return sum(connection.busy for connection in self.connections)
+
+    def fresh(self) -> list[Connection]:
+        """Those just made, from which nothing has come: the first request of each is on its way."""
+        since = self.now() - FRESH
+        return [connection for connection in self.connections if connection.is_fresh(since)]

@@ -77,6 +77,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         "_later",
         "_lingered",
         "_live",
+        "_made",
         "_measured",
         "_memo",
         "_owes",
@@ -105,6 +106,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self.client: Client = None  # type: ignore[assignment]  # likewise
         self.deadline = 0.0
         self.limit = inf
+        self._made = 0.0
         self.trusted: frozenset[str] = frozenset()
         self._memo: Memo = None  # type: ignore[assignment]  # likewise
         self._buffer = bytearray()
@@ -148,6 +150,7 @@ class ClientConnection(Sender, asyncio.Protocol):
             self.client.destination = self.door.finds(transport)
         front = self._front
         now = front.now()
+        self._made = now
         self.limit = now + front.limits.keepalive
         self.deadline = min(self.limit, now + STEP)
         front.wheel.watch(self)
@@ -770,6 +773,14 @@ class ClientConnection(Sender, asyncio.Protocol):
     def drain(self) -> None:
         """The memo's answers say nothing of the end: from now on all goes the long way."""
         self._quick = False
+
+    def is_fresh(self, since: float) -> bool:
+        """Whether it was made since then and has not asked yet: its first request may be on its way.
+
+        Read off the limit, which every request changes, so that requests do no work for it.
+        """
+        asked = self.busy or self.limit != self._made + self._front.limits.keepalive
+        return not (asked or self._closing) and self._made > since
 
     def close_if_idle(self) -> None:
         """For a drain: a connection without request in flight or under way ends."""

@@ -202,6 +202,10 @@ class SplicedConnection(asyncio.Protocol):
     def holding(self) -> int:
         return 0 if self._gone else len(self._buffer) if self._live is None else self._live.holding
 
+    def is_fresh(self, since: float) -> bool:
+        """Whether it was made since then and has not said where it goes."""
+        return self._exchange is None and not self._gone and self.deadline - HELLO_TIME > since
+
     def drain(self) -> None: ...
 
     def close_if_idle(self) -> None:

@@ -170,6 +170,30 @@ def test_requests_in_flight_are_known_once_every_worker_counts(tmp_path):
 
 
 @pytest.mark.slow
+def test_it_is_quiet_when_each_worker_has_looked_so_often_and_found_nothing(tmp_path):
+    """Reports as Life.report makes them: the count and one more, and how often."""
+
+    async def scenario(lab):
+        lab.observe()
+        lab.start()
+        await lab.worker(Worker.STARTING)
+        look = lab.observer.wait_for_quiet
+        lab.page[152] = 1
+        assert look(time.monotonic()) == 0
+        assert look(time.monotonic(), turns=2) is None, "it does not look"
+        waiting = asyncio.create_task(asyncio.to_thread(look, time.monotonic() + 10, 0.0, 2))
+        while not waiting.done():
+            lab.page[160] += 1
+            await asyncio.sleep(0.005)
+        assert waiting.result() == 0
+        assert lab.page[160] >= 2
+        lab.page[152] = 3
+        assert look(time.monotonic(), turns=2) == 2
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.slow
 def test_tracked_things_are_looked_at(tmp_path):
     extra = (
         'track = [{ name = "file", file = "there", every = "50ms" }, { name = "loop", interface = "lo" },'

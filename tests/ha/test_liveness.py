@@ -161,6 +161,7 @@ def test_requests_in_flight_are_told_while_they_are_counted():
     assert liveness.in_flight(page) == 0
     life.report(3)
     assert liveness.in_flight(page) == 3
+    assert liveness.reports(page) == 2
     life.report(None)
     assert liveness.in_flight(page) is None
     life.release()

@@ -43,9 +43,11 @@ class Observer:
     def __init__(self, counts):
         self.counts = counts
         self.waited = []
+        self.turns = []
 
-    def wait_for_quiet(self, until, lasting=0.0):
+    def wait_for_quiet(self, until, lasting=0.0, turns=0):
         self.waited.append(lasting)
+        self.turns.append(turns)
         return self.counts
 
 
@@ -80,6 +82,7 @@ def test_answers_say_close_before_the_quiet_instant_is_waited_for():
     assert said == [orders.Hush(True), orders.Gate(("192.168.8.100",))]
     assert observer.waited[0] == 0
     assert observer.waited[1] > 0, "and then for the last ones that began before"
+    assert observer.turns[1] > 2, "of which each worker has to have looked"
     assert lines == []
 
 

@@ -147,6 +147,9 @@ def happen(number: int, event: Event, pair: kit.Pair, client: kit.Client, write:
     write(f"   {timeline(client, at)}")
     mark = "" if fine else "   <-- TOO LONG"
     write(f"   {event.holder.upper()} holds it; outage {outage:.0f} ms (allowed {event.bound:.0f}), {lost}{mark}\n")
+    if not fine:
+        faults = [f"   +{(one.begun - at) * 1000:.0f} ms {one.fault}" for one in client.failed(at)]
+        write("\n".join([*faults[:3], *faults[-3:], pair.said()]))
     return fine
 
 
