@@ -11,10 +11,10 @@ from ipaddress import ip_address
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from config import access, caching, pair, patterns
+from config import access, caching, mirrors, pair, patterns
 from config.faults import Path, Problem, quote, suggest
 from config.schema import FORWARD, TRANSPARENT, Admin, Cache, Forward, Ha, Limits, NameList, Rule, Site, Transparent
-from config.units import Listen, parse_address
+from config.units import Listen, is_own, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,26 +142,13 @@ def _check_origins(found: Findings, path: Path, upstream: Sequence[Upstream], li
     routes: set[str] = set()
     for n, (one, address) in enumerate(zip(upstream, addresses, strict=True)):
         own = (*path, "upstream", n)
-        if any(_is_own(listen, address.host) and listen.port == address.port for listen in listens):
+        if any(is_own(listen, address) for listen in listens):
             found.fault((*own, "address"), f"`{address.text}` is this site itself: requests would go in a circle")
         if address in addresses[:n]:
             found.warn(own, f"`{address.text}` is given twice", "use `weight` for a larger share")
         if one.route and one.route in routes:
             found.fault((*own, "route"), f"two origins have the route {quote(one.route)}", "each Tomcat has its own")
         routes.add(one.route)
-
-
-def _is_own(listen: Listen, host: str) -> bool:
-    if listen.host in {"", "::", "0.0.0.0"}:  # noqa: S104 - compared, not bound
-        return host == "localhost" or _is_loopback(host)
-    return listen.host == host
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_patience(found: Findings, i: int, site: Site) -> None:
@@ -372,11 +359,12 @@ def _check_forward(found: Findings, view: View, forward: Forward) -> None:
         address = parse_address(parent.address)
         if address.scheme != "http":
             found.fault(("forward", "parent", n, "address"), "a parent is asked in plain HTTP: `host:port`")
-        if any(_is_own(listen, address.host) and listen.port == address.port for listen in forward.listen):
+        if any(is_own(listen, address) for listen in forward.listen):
             found.fault(
                 ("forward", "parent", n, "address"),
                 f"`{address.text}` is this proxy itself: requests would go in a circle",
             )
+    mirrors.check(found, forward)
     if forward.direct and not forward.parent:
         found.warn(("forward", "direct"), "`direct` has no effect without `parent`")
     for n, network in enumerate(forward.clients):
@@ -406,6 +394,13 @@ def _check_transparent(found: Findings, view: View, options: Transparent) -> Non
 
 
 # ---- the rest --------------------------------------------------------------------------------------------------------
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_admin(found: Findings, view: View) -> None:

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from config.faults import nearest
-from config.units import Listen, parse_address, parse_host, parse_ip, parse_vip
+from config.units import Listen, parse_address, parse_host, parse_ip, parse_place, parse_vip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +97,10 @@ def _check_path(text: str) -> None:
         raise ValueError("a path pattern begins with `/` or `*`, such as `/static/*` or `*.css`, and has no query")
 
 
+def _check_place(text: str) -> None:
+    parse_place(text)
+
+
 def _check_redirect_target(text: str) -> None:
     bare = re.sub(r"\{([a-z]*)\}", lambda m: "" if m[1] in PLACEHOLDERS else m[0], text)
     if not text or not _FIELD_VALUE.fullmatch(text) or " " in text or "{" in bare or "}" in bare:
@@ -157,6 +161,10 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "hosts": _check_hosts,
     "target": _check_target,
     "path": _check_path,
+    "place": _check_place,
+    "mirror path": _matches(
+        re.compile(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)*"), "a mirror's path begins and ends with `/`: `/pypi/`"
+    ),
     "redirect target": _check_redirect_target,
     "log format": _check_log_format,
     "error status": _check_error_status,

@@ -18,7 +18,7 @@ import msgspec
 
 from config.convert import hints, optional, split
 from config.kinds import LOG_FORMATS
-from config.schema import Bandwidth, Config, Forward, Ha, NameList, Rule, Site, Table, Transparent
+from config.schema import Bandwidth, Config, Forward, Ha, Mirror, NameList, Rule, Site, Table, Transparent
 from config.units import Destination, Duration, Hours, Listen, Ports, Rate, Size
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ _EXAMPLES = {
     (Site, "listen"): '":80"',
     (Site, "upstream"): '["127.0.0.1:8080"]',
     (Forward, "listen"): '":3128"',
+    (Mirror, "kind"): '"pypi"',
+    (Mirror, "path"): '"/pypi/"',
+    (Mirror, "origin"): '"https://pypi.example/"',
     (Rule, "name"): '"static"',
     (NameList, "file"): '"lists/games.txt"',
     (Transparent, "interface"): '"lan0"',

@@ -403,6 +403,31 @@ class Pac(Table, frozen=True, kw_only=True):
     last_resort: Annotated[bool, about("Browsers go directly where no proxy answers.")] = False
 
 
+class Mirror(Table, frozen=True, kw_only=True):
+    kind: Annotated[Literal["deb", "pypi", "npm", "maven"], about("What it holds; this says what stays for ever.")]
+    path: Annotated[str, about("Where clients find it on the addresses of `listen`: `/pypi/`.", kind="mirror path")]
+    origin: Annotated[
+        str, about("What is mirrored: `https://host[:port]/path/`, or http://, on any address.", kind="place")
+    ]
+    files: Annotated[
+        tuple[str, ...],
+        about(
+            "Further places that its indexes and redirects lead to, mirrored with it; others are left alone.",
+            kind="place",
+        ),
+    ] = ()
+    tls: Annotated[UpstreamTls, about("TLS towards `origin` and `files`.")] = field(default_factory=UpstreamTls)
+    token: Annotated[
+        str, about("File with one line, the Authorization that `origin` wants: `Bearer …`.", kind="secret")
+    ] = ""
+    index: Annotated[
+        Duration, about("How long an index answers before the origin is asked again (deb, maven: asked each time).")
+    ] = Duration(60.0)
+    stale_on_error: Annotated[
+        Duration, about("How long past that an index answers while the origin cannot be reached or fails.")
+    ] = Duration(7 * 86400.0)
+
+
 class Forward(Table, frozen=True, kw_only=True):
     listen: Annotated[
         tuple[Listen, ...], about("Addresses at which clients find the proxy: `:3128`, `192.168.8.4:3128`.")
@@ -433,6 +458,9 @@ class Forward(Table, frozen=True, kw_only=True):
     ] = ()
     direct: Annotated[
         tuple[str, ...], about("Domains, with all below, that are reached without `parent`.", kind="domain")
+    ] = ()
+    mirror: Annotated[
+        tuple[Mirror, ...], about("Mirrors of package registries, asked for by http:// at the proxy itself.")
     ] = ()
     ports: Annotated[tuple[Ports, ...], about("Ports that may be asked for by http://: ports and ranges.")] = (
         Ports(80, 80),

@@ -15,6 +15,7 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
+    ip_address,
     ip_interface,
     ip_network,
 )
@@ -235,6 +236,31 @@ def parse_address(text: str) -> Address:
             rest = f"{rest}:{443 if scheme == 'https' else 80}"
     host, port = _split_port(rest, sentence)
     return Address(scheme or "http", parse_host(host, sentence), port)
+
+
+def is_own(listen: Listen, address: Address) -> bool:
+    """Who connects to the address on this host reaches the listener."""
+    if listen.port != address.port:
+        return False
+    if listen.host not in {"", "::", "0.0.0.0"}:  # noqa: S104 - compared, not bound
+        return listen.host == address.host
+    try:
+        return ip_address(address.host).is_loopback
+    except ValueError:
+        return address.host == "localhost"
+
+
+def parse_place(text: str) -> tuple[Address, str]:
+    """The origin and the path, from `/` to `/`, of a URL that stands for all below it: `https://host[:port]/path/`."""
+    sentence = "a place is `https://host[:port]/path/` (or http://), without user, query or dots as a part of the path"
+    found = re.fullmatch(r"(https?://[^/?#]+)(/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*)?", text, re.IGNORECASE)
+    if found is None or "//" in (path := found[2] or "/") or {".", ".."} & set(path.split("/")):
+        raise ValueError(sentence)
+    try:
+        address = parse_address(found[1])
+    except ValueError:
+        raise ValueError(sentence) from None
+    return address, path if path.endswith("/") else path + "/"
 
 
 def parse_host(text: str, sentence: str = "a host is a name of letters, digits, `-` and `.`, or an IP address") -> str:
