@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from config.schema import Ejection, Health, Network
     from config.units import MonoTime, WallTime
     from proxy.http.forwarding import Hop
+    from proxy.http.links import Links
     from proxy.http.message import RequestHead, ResponseHead
     from proxy.http.stored import StoredResponse
     from proxy.modes.reverse import SiteView
@@ -204,6 +205,20 @@ class PoolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What was asked of the proxy itself, as it is asked of a mirrored origin, and how that's words are turned back."""
+
+    request: RequestHead  # as the cache sees it
+    sent: RequestHead  # as it travels: with the operator's credentials
+    links: Links
+    base: int  # of the places of `links`, the one that is asked
+    pools: tuple[str, ...]  # of each place
+    rewrites: bool  # links in bodies
+    follows: bool  # redirects to one of the places
+    says: str  # which rule of its kind it is under
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Where an exchange goes, and under which rules: the answer of a mode to the one question it is asked."""
 
@@ -217,6 +232,7 @@ class Route:
     bandwidth: str = ""  # class whose rate the client's connection shares
     counted: bool = False  # each request is, so that equal ones are judged anew
     past_cache: tuple[Network, ...] = ()  # networks whose clients the rule lets past the cache
+    mirrored: Mirrored | None = None  # what goes to the origin is not what was asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +282,9 @@ class Mode(Protocol):
 
     def site_of(self, authority: bytes, listener: int) -> SiteView | None:
         """What is the same for all requests to this authority, through this listener; None where nobody has it."""
+
+    def has_mirror(self, listener: int, path: bytes) -> bool:
+        """What is asked of this listener itself, for this path, is mirrored."""
 
 
 class Exchange:

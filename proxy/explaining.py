@@ -95,7 +95,7 @@ class Explainer:
         if request.method == b"CONNECT":
             form = request.authority
         else:
-            form = whole if door.mode == "forward" else request.target
+            form = whole if door.mode == "forward" and not self._is_mirrored(request, door) else request.target
         try:
             raw = request_line(request.method, form) + field_bytes(lines) + b"\r\n"
         except UnsafeHeadError as problem:
@@ -103,6 +103,11 @@ class Explainer:
         front = self._front
         message, _ = parsers.parse_request_head(front.take_parser(), raw, front.limits)
         return door.check(raw, message, client)
+
+    def _is_mirrored(self, request: RequestHead, door: Door) -> bool:
+        """Asked of the proxy itself, by its port and a mirror's path."""
+        port = b":%d" % door.listen.port
+        return request.authority.endswith(port) and self._spine.mode.has_mirror(door.index, request.path)
 
     def _plan(self, checked: CheckedRequest, client: Client, trusted: frozenset[str]) -> Plan:
         """What is remembered of trusted hops stays as it was."""
@@ -130,6 +135,8 @@ class Explainer:
         match way:
             case Route():
                 told |= {"rule": way.rule, "pool": way.pool}
+                if way.mirrored is not None:
+                    steps.append(step(way.mirrored.says))
                 return told | self._routed(plan, way, client, steps)
             case Unproven(name=name, proven=proven):
                 steps.append(step(f"whether {name} has the address that the client was going to would be looked up"))

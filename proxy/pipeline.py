@@ -11,6 +11,7 @@ too, ends in `answers.close_books`, once.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from cachetools import LRUCache
@@ -33,6 +34,7 @@ from proxy.policy.reasons import Reason
 from proxy.relaying import Relaying
 from proxy.tunnelling import Tunnelling
 from proxy.upstream.client import Request
+from proxy.upstream.mirrored import MirroredRequest
 from proxy.upstream.pool import Pool
 
 if TYPE_CHECKING:
@@ -126,6 +128,11 @@ class Pipeline:
         except KeyError:
             pool = self._named[origin] = Pool(self._spec_of(route.site, origin))
             return pool
+
+    def request_for(self, route: Route) -> Callable[..., Request]:
+        """What makes requests by this route."""
+        mirrored = route.mirrored
+        return Request if mirrored is None else partial(MirroredRequest, mirrored, self.pools)
 
     # ---- the spine ---------------------------------------------------------------------------------------------------
 
@@ -334,7 +341,7 @@ class Pipeline:
             head = self.planner.head_for(x, lines, SAYING, b"GET")
         flight.stale = stale if lines else ()
         flight.fallback = stale
-        flight.request = request = Request(
+        flight.request = request = self.request_for(route)(
             self.upstreams, self.pool_of(route), flight, b"GET", head, session=route.session, key=x.key
         )
         request.bound = x.plan is not None and x.plan.bound

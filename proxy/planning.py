@@ -143,6 +143,10 @@ class Planner:
         return None
 
     def _plan_route(self, plan: Plan, route: Route, view: SiteView, client: Client) -> None:
+        mirrored = route.mirrored
+        if mirrored is not None:
+            plan.request = mirrored.request
+            plan.sent = plan.checked._replace(head=mirrored.sent)
         passes = _passes_by_rule(plan, route, client)
         if route.rules.tailors and not passes:
             _tailor(plan, route.rules)

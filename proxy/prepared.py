@@ -87,8 +87,11 @@ def _open_logs(config: Config, base: Path, now: Iterable[AccessLog]) -> tuple[li
 
 
 def _logins_of(config: Config) -> Sequence[str]:
-    """Files with what parents want to be told."""
-    return [] if config.forward is None else [parent.login for parent in config.forward.parent if parent.login]
+    """Files with what parents and mirrored origins want to be told."""
+    if config.forward is None:
+        return []
+    logins = [parent.login for parent in config.forward.parent]
+    return [path for path in (*logins, *(mirror.token for mirror in config.forward.mirror)) if path]
 
 
 def _read_passwords(settings: Settings) -> Passwords | None:

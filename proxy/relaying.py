@@ -74,7 +74,8 @@ class Relaying:
         relay.purges = self._spine.flights.purges
         if storable:
             relay.storable = True
-        relay.request = request = Request(
+        make = Request if route.mirrored is None else self._spine.request_for(route)
+        relay.request = request = make(
             self._spine.upstreams,
             self._spine.pool_of(route),
             relay,

@@ -88,6 +88,11 @@ class Modes:
             (mode.steady_for(wall) for mode in (self.forward, self.transparent) if mode is not None), default=inf
         )
 
+    def has_mirror(self, listener: int, path: bytes) -> bool:
+        """What is asked of this listener itself, for this path, is mirrored."""
+        mode = self._by_listener[listener]
+        return isinstance(mode, Forward) and mode.mirrors.find(path) is not None
+
     def mode_of(self, listener: int) -> Reverse | Forward | Transparent:
         return self._by_listener[listener]
 

@@ -37,6 +37,7 @@ from proxy.modes.access import (
     minute_of_week,
     parents_of,
 )
+from proxy.modes.mirror import Mirrors
 from proxy.modes.pac import Pac, virtual_addresses
 from proxy.modes.pace import Pace
 from proxy.modes.reach import PublicReach
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Client, Reach, Way
     from proxy.http.message import RequestHead
     from proxy.modes.access import Names
+    from proxy.modes.mirror import Mirror
     from proxy.modes.reach import Address
 
 PARENTS = "forward/parents"  # name of their pool
@@ -87,7 +89,9 @@ class Forward:
             login=bool(options.users),
             otherwise=options.otherwise == "allow",
         )
-        self.pools = _parents(options, secrets)
+        self.mirrors = Mirrors(config, options, secrets)
+        self.pools = _parents(options, secrets) | self.mirrors.pools
+        self._has_parents = bool(options.parent)
         self._direct = frozenset(name.lower().removesuffix(".") for name in options.direct)
         self._pac = Pac(
             FORWARD,
@@ -112,7 +116,7 @@ class Forward:
 
     def cache_rules(self) -> tuple[CacheRules, ...]:
         """All under which something may be stored now."""
-        return (self.rules, *(rules for _, rules in self._ruled.values()))
+        return (self.rules, *(rules for _, rules in self._ruled.values()), *self.mirrors.cache_rules())
 
     def steady_for(self, wall: float) -> float:
         """For how many seconds from now on decisions stay as they are."""
@@ -123,6 +127,9 @@ class Forward:
         if not is_in(client.address, self.options.clients):
             return Failure(errors.STRANGER, "the client's address is in none of `clients`")
         if not request.scheme and request.method != b"CONNECT":
+            mirror = self.mirrors.find(request.path)
+            if mirror is not None:
+                return self._by_mirror(mirror, request, client, user, wall)
             return self._own(request, client)
         host, port = _host_and_port(request.authority, request.scheme)
         minute = minute_at(wall) if self._timed else 0
@@ -140,6 +147,31 @@ class Forward:
                 return denial(verdict, host)
             case Login() as verdict:
                 return Failure(errors.LOGIN, "nobody has logged in", rule=verdict.rule)
+            case unreachable:
+                assert_never(unreachable)
+
+    def _by_mirror(
+        self, mirror: Mirror, request: RequestHead, client: Client, user: str, wall: float
+    ) -> Route | Tunnel | Failure:
+        """Under the same rules as if the client asked for the mirrored origin; any address is the operator's to name.
+
+        A login cannot be asked for: 407 is a proxy's word, and here the proxy is the origin.
+        """
+        origin = mirror.origin_of(request)
+        minute = minute_at(wall) if self._timed else 0
+        method = request.method.decode("ascii")
+        verdict = self.access.decide(Question(client.address, user, origin.host, origin.port, method, minute))
+        if isinstance(verdict, ByAddress):
+            verdict = verdict.last
+        match verdict:
+            case Allow():
+                way = mirror.route(request, client, verdict.rule, verdict.reports)
+                return self._measured(way, verdict, user or client.address, wall)
+            case Deny():
+                return denial(verdict, origin.host)
+            case Login():
+                says = "A mirror cannot ask for a login: a rule with `login = false` has to allow it."
+                return Failure(errors.DENIED, "a mirror, and nobody has logged in", says=says, rule=verdict.rule)
             case unreachable:
                 assert_never(unreachable)
 
@@ -166,7 +198,7 @@ class Forward:
         tunnel = method == b"CONNECT"
         if not _is_among(port, self.options.connect_ports if tunnel else self.options.ports):
             return Failure(errors.PORT_REFUSED, f"port {port} is not in `{'connect_ports' if tunnel else 'ports'}`")
-        if self.pools and not self._is_near(host, port):
+        if self._has_parents and not self._is_near(host, port):
             return self._by_parent(host, port, reach, rules, rule, reports, tunnel=tunnel)
         origin = Origin("http", host, port, reach=reach)
         if tunnel:

@@ -90,17 +90,17 @@ def lifetime(
     if rules.min_ttl is None and rules.max_ttl is None:
         return span
     seconds = span.seconds
-    if rules.min_ttl is not None and not personal and _may_be_raised(govern, response.status, span):
+    if rules.min_ttl is not None and not personal and _may_be_raised(govern, response.status, span, rules):
         seconds = max(seconds, Seconds(rules.min_ttl))
     if rules.max_ttl is not None:
         seconds = min(seconds, Seconds(rules.max_ttl))
     return Lifetime(seconds, span.source)
 
 
-def _may_be_raised(govern: Governing, status: int, span: Lifetime) -> bool:
+def _may_be_raised(govern: Governing, status: int, span: Lifetime, rules: CacheRules) -> bool:
     """The origin has said something, but not to shared caches in particular, nor that it insists (RFC 9111 §4.2.4)."""
     insists = govern.targeted or govern.control.never_stale
-    return span.source != "none" and not insists and status in RULE_STATUSES
+    return span.source != "none" and not insists and status in (rules.min_ttl_of or RULE_STATUSES)
 
 
 def _given(

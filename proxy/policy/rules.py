@@ -61,6 +61,7 @@ class CacheRules:
     # Fields that stay in the store, since they govern what is stored, but are left out of every answer to a client.
     hidden_fields: frozenset[bytes] = frozenset()
     min_ttl: float | None = None  # least lifetime, where the origin gives a shorter one and does not insist; seconds
+    min_ttl_of: frozenset[int] = frozenset()  # statuses that `min_ttl` is for; none: those that a rule's `ttl` is for
     max_ttl: float | None = None  # greatest lifetime; seconds
     grace: float = 0.0  # seconds past freshness in which one fetch renews what answers meanwhile, if the origin allows
     refresh_ahead: float = 0.0  # seconds before the end of freshness in which a hit renews it in the background

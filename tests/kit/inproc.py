@@ -126,8 +126,9 @@ class Stack:
         self.config: Config = parse(text.encode(), "test.toml", Path("/")).config
         forward = self.config.forward
         users = forward.users if forward is not None else ""
-        logins = [parent.login for parent in forward.parent if parent.login] if forward is not None else []
-        self._secrets = {login: Path(login).read_bytes() for login in logins}
+        logins = [one.login for one in forward.parent] if forward is not None else []
+        logins += [one.token for one in forward.mirror] if forward is not None else []
+        self._secrets = {login: Path(login).read_bytes() for login in logins if login}
         self._users = parse_passwords(Path(users).read_bytes(), users) if users else None
         self.clock = clock
         self.log = MemoryLog()
