@@ -12,7 +12,7 @@ from config.units import MonoTime
 from ha import crossing
 from ha import events as e
 from ha.events import Fitness, Say, State, Tell
-from ha.words import Rank, claim_order
+from ha.words import Rank, claim_order, rank
 
 if TYPE_CHECKING:
     from ha.events import PeerWord
@@ -29,14 +29,27 @@ def is_wanted(router: VirtualRouter, node: str, theirs: Rank, word: PeerWord | N
     if _is_healthier(router, node, theirs.priority, word):
         if router.healthier_since is None:
             router.healthier_since = now
+            if router.config.service_patience:
+                router.do(e.LookAtOrigins())  # what it lost may be lost to us too
         hopeless = word is not None and word.fitness is Fitness.UNFIT
-        if hopeless or now - router.healthier_since >= router.config.service_patience:
+        sure = router.origins_seen >= router.healthier_since
+        if hopeless or sure or now - router.healthier_since >= router.config.service_patience:
             return True
     else:
         router.healthier_since = None
     if not router.config.preempt or router.given_away or router.serving_since is None:
         return False
     return now >= router.serving_since + router.config.preempt_delay
+
+
+def on_origins(router: VirtualRouter, event: e.OriginsSeen, now: MonoTime) -> None:
+    """With what we have seen just now there is nothing to wait for."""
+    if not event.good:
+        return
+    router.origins_seen = event.asked
+    for word in router.words.active(now):
+        if is_wanted(router, word.node, rank(word.priority, word.source), word, now):
+            ask_for_it(router, word.node, now)
 
 
 def _is_healthier(router: VirtualRouter, name: str, priority: int, word: PeerWord | None) -> bool:

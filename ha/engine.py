@@ -50,6 +50,7 @@ class Hooks:
     stopped: Callable[[Key], None]
     rewired: Callable[[], None]  # prepared bytes are other ones now
     await_quiet: Callable[[VirtualRouter, str], None]
+    look_at_origins: Callable[[], None]
 
 
 class Engine:
@@ -169,6 +170,8 @@ class Engine:
             case e.AddVip(vip):
                 self.forget([relay for relay in self._relays if vip.ip in relay.addresses])  # it is ours again
                 return station.do(command, now)
+            case e.LookAtOrigins():
+                self._hooks.look_at_origins()
             case e.AwaitQuiet(to):
                 self._hooks.await_quiet(router, to)
             case _:

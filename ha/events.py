@@ -83,7 +83,7 @@ class RouterConfig:
     checksum: Form = Form.MESSAGE  # sent until another node is heard; the one heard last, if a state file knows it
     preempt: bool = False
     preempt_delay: float = 0.0  # counts from when the node can serve
-    service_patience: float = 0.0  # how long another must have been less healthy: what it lost may be lost to us too
+    service_patience: float = 0.0  # how long another must have been less healthy, if our own origins were not looked at
     garp_refresh: float = 30.0  # 0: off
     link_settle: float = 0.2  # of good carrier before we listen again
     group: str = ""  # routers of one group move together
@@ -225,6 +225,14 @@ class ProbeDone:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginsSeen:
+    """The answer to `LookAtOrigins`: are those that were good still good, by checks begun no earlier than `asked`?"""
+
+    good: bool
+    asked: MonoTime
+
+
+@dataclass(frozen=True, slots=True)
 class HandoverAsked:
     """An operator wants another node to be Active; empty `to`: the best."""
 
@@ -278,6 +286,7 @@ Event = (
     | VipChanged
     | ConflictSeen
     | ProbeDone
+    | OriginsSeen
     | HandoverAsked
     | QuietCame
     | Reconfigured
@@ -338,6 +347,11 @@ class Probe:
     """Ask by ARP/NS for the addresses on the clients' network, twice in 20 ms; the answer is ProbeDone."""
 
     addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtOrigins:
+    """Another node lost something: have we got it still? Checks are made now; the answer is OriginsSeen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +418,7 @@ Command = (
     | SendGarp
     | Tell
     | Probe
+    | LookAtOrigins
     | AwaitQuiet
     | Shout
     | Changed

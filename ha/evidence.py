@@ -22,12 +22,13 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from config.units import MonoTime
 from ha import liveness, privileges, rtnl
 from ha.liveness import Watched
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from config.schema import Config, Track
 
@@ -36,6 +37,7 @@ BEAT: Final = 0.05  # seconds, as in proxy/child.py; five of them are the 250 ms
 _FIRST_LOOK: Final = 0.02  # seconds of waiting after which a holder is alive
 _LOOK: Final = 1.0
 _ASK_LIMIT: Final = 1.0
+_CHECK_LIMIT: Final = 30.0  # seconds for checks that are made now: each has its own timeout
 _GLANCE: Final = 0.0001  # seconds between looks at the counts of requests in flight
 _UNSEEN: Final = 0.1  # seconds more for workers that the machine gives no time to look
 _EVERY: Final = 0.25  # seconds between rounds of the asking thread
@@ -125,6 +127,9 @@ class Observer:
         self._wanted = 0
         self._asking: threading.Thread | None = None
         self._scripts: set[str] = set()  # programs under way
+        self._soon = threading.Event()  # the asking thread does not wait
+        self._looking = False  # at origins, now
+        self._look_again: Callable[[bool, MonoTime], None] | None = None
 
     def configure(self, config: Config, base: Path) -> None:
         """Watches what this configuration has."""
@@ -146,6 +151,34 @@ class Observer:
 
     def stop(self) -> None:
         self._stopped.set()
+        self._soon.set()
+
+    def ask_soon(self) -> None:
+        """Admin knows something new of the origins."""
+        self._soon.set()
+
+    def look_at_origins(self, told: Callable[[bool, MonoTime], None]) -> None:
+        """Tells whether those that were good still are, by checks that begin now; nothing if nobody can say."""
+        if self._looking:
+            self._look_again = told  # the checks under way have begun before
+            return
+        self._looking = True
+        good = {name for name, seen in self.evidence.origins.items() if seen is Seen.GOOD and self._sites.get(name)}
+        threading.Thread(target=self._look_now, args=(told, good), name="looking", daemon=True).start()
+
+    def _look_now(self, told: Callable[[bool, MonoTime], None], known: set[str]) -> None:
+        privileges.be_ordinary()
+        asked = MonoTime(time.monotonic())
+        good = check_origins(self._runtime / "admin.sock", known)
+        self._post(self._looked, told, good, asked)
+
+    def _looked(self, told: Callable[[bool, MonoTime], None], good: bool | None, asked: MonoTime) -> None:
+        self._looking = False
+        if good is not None:
+            told(good, asked)
+        again, self._look_again = self._look_again, None
+        if again is not None:
+            self.look_at_origins(again)
 
     def in_flight(self) -> int | None:
         """Requests in flight of all workers that live; None while one of them has not begun to count."""
@@ -229,6 +262,9 @@ class Observer:
                 if page.held and page.answered != life and does_answer(self._runtime / f"worker-{index}.sock"):
                     self._post(self._answered, page, life)
             now = time.monotonic()
+            if self._soon.is_set():
+                self._soon.clear()
+                origins_due = now
             if origins_due <= now and self._sites:
                 origins_due = now + ORIGINS_EVERY
                 self._post(self._show_origins, ask_origins(self._runtime / "admin.sock", dict(self._sites)))
@@ -236,7 +272,7 @@ class Observer:
                 if due.get(track.name, 0.0) <= now:
                     due[track.name] = now + track.every
                     self._look(track)
-            self._stopped.wait(min(_EVERY, *(track.every for track in self._tracks), ORIGINS_EVERY))
+            self._soon.wait(min(_EVERY, *(track.every for track in self._tracks), ORIGINS_EVERY))
 
     def _show_origins(self, origins: Mapping[str, Seen]) -> None:
         """What is not known now is as it was: admin may be starting, and the origins are no worse for it."""
@@ -282,16 +318,31 @@ def does_answer(path: Path) -> bool:
 def ask_origins(path: Path, sites: Mapping[str, bool]) -> dict[str, Seen]:
     """What admin says of each site's origins; nothing if it does not answer."""
     try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(2 * _ASK_LIMIT)
-            sock.connect(str(path))
-            sock.sendall(b"GET /v1/status HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            answer = b""
-            while len(answer) < _MAX_ANSWER and (part := sock.recv(65536)):
-                answer += part
-        return judge_origins(json.loads(answer.partition(b"\r\n\r\n")[2]), sites)
+        return judge_origins(_ask_admin(path, "/v1/status", 2 * _ASK_LIMIT), sites)
     except (OSError, ValueError):
         return {}
+
+
+def check_origins(path: Path, sites: Collection[str]) -> bool | None:
+    """Whether all these sites have a good origin, by checks that admin makes now; None if it does not say."""
+    try:
+        answer = _ask_admin(path, "/v1/checks", _CHECK_LIMIT)
+    except (OSError, ValueError):
+        return None
+    found = answer.get("sites") if isinstance(answer, dict) else None
+    return all(found.get(site) is True for site in sites) if isinstance(found, dict) else None
+
+
+def _ask_admin(path: Path, target: str, limit: float) -> object:
+    """Raises OSError, or ValueError for an answer that is no JSON."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(limit)
+        sock.connect(str(path))
+        sock.sendall(f"GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        answer = b""
+        while len(answer) < _MAX_ANSWER and (part := sock.recv(65536)):
+            answer += part
+    return json.loads(answer.partition(b"\r\n\r\n")[2])
 
 
 def judge_origins(status: object, sites: Mapping[str, bool]) -> dict[str, Seen]:

@@ -57,6 +57,7 @@ TRANSITIONS: Final[dict[State, dict[type[Event], Rule]]] = {
         e.VipChanged: _rule(idle.remove_foreign, _I),
         e.ConflictSeen: _rule(_ignore, _I),
         e.ProbeDone: _rule(_ignore, _I),
+        e.OriginsSeen: _rule(_ignore, _I),
         e.HandoverAsked: _rule(idle.refuse_handover, _I),
         e.QuietCame: _rule(_ignore, _I),
         e.Reconfigured: _rule(idle.reconfigure, _I),
@@ -77,6 +78,7 @@ TRANSITIONS: Final[dict[State, dict[type[Event], Rule]]] = {
         e.VipChanged: _rule(idle.remove_foreign, _B),
         e.ConflictSeen: _rule(_ignore, _B),
         e.ProbeDone: _rule(backup.on_probe, _B, _A),
+        e.OriginsSeen: _rule(claiming.on_origins, _B),
         e.HandoverAsked: _rule(idle.refuse_handover, _B),
         e.QuietCame: _rule(_ignore, _B),
         e.Reconfigured: _rule(idle.reconfigure, _B),
@@ -97,6 +99,7 @@ TRANSITIONS: Final[dict[State, dict[type[Event], Rule]]] = {
         e.VipChanged: _rule(active.on_vip, _A, _B),
         e.ConflictSeen: _rule(split.defend, _A),
         e.ProbeDone: _rule(waking.end_doubt, _A, _B),
+        e.OriginsSeen: _rule(_ignore, _A),
         e.HandoverAsked: _rule(active.hand_over, _A, _B),
         e.QuietCame: _rule(hearsay.yield_to_better, _A, _B),
         e.Reconfigured: _rule(active.reconfigure, _A),
@@ -145,6 +148,7 @@ class VirtualRouter:
     listen_until: MonoTime = _NEVER  # until then no word but "resign to you" makes us claim
     deaf_until: MonoTime = _NEVER  # woken late: not even that, it may be old
     healthier_since: MonoTime | None = None  # than the Active
+    origins_seen: MonoTime = _NEVER  # our own were good, by checks begun then
     ready_at: MonoTime = _NEVER  # when "ready" may be said again
     let_go_at: MonoTime | None = None  # asked to let go, the Active has until then
     let_go_of: str = ""

@@ -93,6 +93,7 @@ class Runtime:
             self._note_stop,
             self._tell_will,
             self._await_quiet,
+            lambda: self._observer.look_at_origins(self._on_origins),
         )
         self._engine = Engine(scribe, hooks)
         self._mover = Mover(self._engine, self._observer, scribe, self._say)
@@ -389,6 +390,10 @@ class Runtime:
             self._judge.note(evidence, _now())
             self._judge_all()
 
+    def _on_origins(self, good: bool, asked: MonoTime) -> None:
+        for key in list(self._engine.stations):
+            self._engine.handle(key, e.OriginsSeen(good, asked))
+
     def _judge_all(self) -> None:
         assert self._judge is not None
         now = _now()
@@ -563,6 +568,9 @@ class Runtime:
                 for station in self._engine.stations.values():
                     station.counts.gap = 0.0
                 return {"ok": True, **status}
+            case {"command": "look"}:  # admin: something has changed
+                self._observer.ask_soon()
+                return {"ok": True}
             case {"command": "handover"}:
                 return await self._mover.hand_over(str(question.get("to") or ""))
             case {"command": "drill"}:
@@ -615,8 +623,9 @@ def _shape(config: Config) -> tuple[object, ...]:
 
 
 def _service_patience(config: Config) -> float:
-    """How long after another node we may find out that an origin is gone: then neither is healthier."""
-    periods = [float(site.health.every) * site.health.fall for site in config.site if site.health is not None]
+    """How long after another node we may find out that an origin is gone, when nobody answers who could look now."""
+    checks = [site.health for site in config.site if site.health is not None]
+    periods = [(float(check.every) + float(check.timeout)) * check.fall for check in checks]
     return max(periods) + ORIGINS_EVERY + _BEAT_OF_LINK if periods else 0.0
 
 

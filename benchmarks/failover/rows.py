@@ -118,7 +118,7 @@ ROWS = (
         seconds=14,
         **_SHORT,
     ),
-    Row("origin", "origin", "A's origin gone (two checks, 200 ms apart)", (Bound("yield", 1200), _ONE_MOVE), **_SHORT),
+    Row("origin", "origin", "A's origin gone (two checks, 200 ms apart)", (Bound("yield", 500), _ONE_MOVE), **_SHORT),
     Row("origins", "origins", "origin of both gone", (_NO_MOVE,), **_SHORT),
     Row(
         "flood",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from proxy.service import Listener, Settings
+    from proxy.upstream.health import Verdict
 
 SOCKET: Final = "admin.sock"
 GROUP: Final = "tandem"
@@ -56,6 +57,7 @@ Tandem admin
 GET  /healthz    200 while a worker answers, else 503
 GET  /metrics    Prometheus text
 GET  /v1/status  processes, sites, cache and workers as JSON
+GET  /v1/checks  of each site with health checks, whether an origin is good, by checks made now
 GET  /v1/explain what would happen to a request: ?url=http://…, with method=, from=, and header=Name:value repeated
 GET  /v1/recent  the last decisions: ?limit=
 GET  /v1/cache   what is stored: ?url=, prefix=, tag=, match= and site=, sort=size|hits|age|ttl, limit=, full=1
@@ -178,10 +180,17 @@ class AdminService:
             settings,
             metrics.layout(names_of(settings.config)),
             reverse,
-            Prober(reverse.pools.values(), self._workers.report, known),
+            Prober(reverse.pools.values(), self._report, known),
             tokens,
             frozenset(name.lower() for name in admin.hosts),
         )
+
+    async def _report(self, verdicts: list[Verdict]) -> None:
+        """Workers first: they send requests there; then `ha`, whose health it is."""
+        assert self._workers is not None
+        await self._workers.report(verdicts)
+        if self._plan is not None and self._plan.settings.config.ha is not None:
+            self._spawn(pair.nudge(self._plan.settings.runtime))
 
     def commit(self) -> None:
         assert self._prepared is not None
@@ -281,6 +290,7 @@ class AdminService:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/v1/status", self._status)
+        app.router.add_get("/v1/checks", self._checks)
         app.router.add_get("/v1/explain", self._explain)
         app.router.add_get("/v1/recent", self._recent)
         app.router.add_get("/v1/cache", self._cache)
@@ -375,6 +385,9 @@ class AdminService:
             state=status.read_state(plan.settings.runtime),
         )
         return web.json_response(data)
+
+    async def _checks(self, request: web.Request) -> web.Response:
+        return web.json_response({"sites": await self._serving.prober.look()})
 
     async def _purge(self, request: web.Request) -> web.Response:
         body = await request.read()

@@ -41,17 +41,26 @@ ROWS: Final = (
 
 async def scrape(runtime: Path) -> str:
     """The rows of the instance in this runtime folder."""
+    return render(await _ask(runtime, "metrics"))
+
+
+async def nudge(runtime: Path) -> None:
+    """`ha` looks at the origins' health now: something has changed there. Nothing if it does not answer."""
+    await _ask(runtime, "look")
+
+
+async def _ask(runtime: Path, command: str) -> Plain | None:
     try:
         async with asyncio.timeout(_LIMIT):
             reader, writer = await asyncio.open_unix_connection(str(runtime / "ha.sock"))
             try:
-                writer.write(b'{"command": "metrics"}\n')
+                writer.write(json.dumps({"command": command}).encode() + b"\n")
                 answer = json.loads(await reader.read())
             finally:
                 writer.close()
     except (OSError, TimeoutError, ValueError):
-        answer = None
-    return render(answer if isinstance(answer, dict) and answer.get("ok") else None)
+        return None
+    return answer if isinstance(answer, dict) and answer.get("ok") else None
 
 
 def render(status: Plain | None) -> str:

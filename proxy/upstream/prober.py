@@ -81,6 +81,9 @@ class Prober:
         self._stopping = asyncio.Event()
         self._sockets: WeakSet[socket.socket] = WeakSet()  # of all checks whose connection may not be gone yet
         self._tasks: list[asyncio.Task[None]] = []
+        self._looking = asyncio.Lock()
+        self._looks: set[asyncio.Task[dict[str, bool]]] = set()
+        self._next_look: asyncio.Task[dict[str, bool]] | None = None  # that has not begun
 
     async def start(self) -> None:
         assert not self._tasks
@@ -90,6 +93,8 @@ class Prober:
     async def stop(self) -> None:
         """No check runs, no connection is open, and nothing will be reported after this."""
         self._stopping.set()
+        for look in self._looks:
+            look.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=GRACE)
             for task in late:
@@ -111,6 +116,26 @@ class Prober:
     def current(self) -> list[Verdict]:
         """All that is known, for a worker that has just started."""
         return [verdict for target in self._targets if (verdict := target.verdict) is not None]
+
+    async def look(self) -> dict[str, bool]:
+        """By site, whether one of its origins is good, by checks that begin now; they change no verdict.
+
+        One look at a time: those who ask while one is under way share the next.
+        """
+        if self._next_look is None:
+            self._next_look = asyncio.get_running_loop().create_task(self._look())
+            self._looks.add(self._next_look)
+            self._next_look.add_done_callback(self._looks.discard)
+        return await asyncio.shield(self._next_look)
+
+    async def _look(self) -> dict[str, bool]:
+        async with self._looking:
+            self._next_look = None
+            results = await asyncio.gather(*(self._checked(target) for target in self._targets))
+        sites: dict[str, bool] = {}
+        for target, (good, _) in zip(self._targets, results, strict=True):
+            sites[target.pool.site] = good or sites.get(target.pool.site, False)
+        return sites
 
     async def _watch(self, target: _Target) -> None:
         every = float(target.health.every)

@@ -51,15 +51,35 @@ def test_s6_with_the_link_up_preempting_is_asking():
 def test_h5_what_the_active_has_lost_may_be_lost_to_us_too_so_we_wait_to_know():
     router = backup("b", service_patience=0.7)
     ill = word("a", State.ACTIVE, 220, Fitness.LISTENING)
-    trace(router, (1.0, ill, []), (1.6, ill, []), (1.7, ill, [Tell(Say.READY, "a")]))
+    trace(router, (1.0, ill, [e.LookAtOrigins()]), (1.6, ill, []), (1.7, ill, [Tell(Say.READY, "a")]))
     router = backup("b", service_patience=0.7)
     router.handle(ill, 1.0)
     router.handle(e.HealthChanged(health(210, Fitness.LISTENING, "pool")), 1.5)
     router.handle(ill, 1.6)
     router.handle(e.HealthChanged(health(240)), 1.65)
-    trace(router, (1.8, ill, []), (2.6, ill, [Tell(Say.READY, "a")]))
+    trace(router, (1.8, ill, [e.LookAtOrigins()]), (2.6, ill, [Tell(Say.READY, "a")]))
     router = backup("b", service_patience=0.7)
-    trace(router, (1.0, word("a", State.ACTIVE, 1, Fitness.UNFIT), [Tell(Say.READY, "a")]))
+    hopeless = word("a", State.ACTIVE, 1, Fitness.UNFIT)
+    trace(router, (1.0, hopeless, [e.LookAtOrigins(), Tell(Say.READY, "a")]))
+
+
+def test_h5_who_has_seen_its_own_origins_good_since_then_waits_for_nothing():
+    ill = word("a", State.ACTIVE, 220, Fitness.LISTENING)
+    router = backup("b", service_patience=9.0)
+    trace(
+        router,
+        (1.0, ill, [e.LookAtOrigins()]),
+        (1.05, e.OriginsSeen(good=True, asked=0.9), []),  # by checks that are older than the news
+        (1.1, e.OriginsSeen(good=False, asked=1.0), []),
+        (1.2, ill, []),
+        (1.3, e.OriginsSeen(good=True, asked=1.0), [Tell(Say.READY, "a")]),
+    )
+
+
+def test_h5_without_a_loss_of_the_active_good_origins_are_no_reason():
+    router = backup("b", service_patience=9.0)
+    router.handle(word("a", State.ACTIVE, 250), 1.0)
+    trace(router, (1.1, e.OriginsSeen(good=True, asked=1.0), []), (1.2, word("a", State.ACTIVE, 250), []))
 
 
 def test_s7_preempt_delay_counts_from_when_the_node_can_serve():

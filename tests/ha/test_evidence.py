@@ -1,9 +1,11 @@
 """Evidence about workers that live, hang and die; about origins; about tracked things."""
 
 import asyncio
+import contextlib
 import mmap
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -250,6 +252,62 @@ def test_junk_says_nothing_of_origins(junk):
 
 def test_admin_that_does_not_answer_says_nothing_of_origins(tmp_path):
     assert evidence.ask_origins(tmp_path / "admin.sock", {"shop": True}) == {}
+    assert evidence.check_origins(tmp_path / "admin.sock", {"shop"}) is None
+
+
+@pytest.fixture
+def admin(tmp_path):
+    """A socket that answers each question with the next of these texts."""
+    answers: list[str] = []
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "admin.sock"))
+    server.listen()
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = server.accept()
+                with sock:
+                    sock.recv(4096)
+                    sock.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + answers.pop(0).encode())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield answers
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "good"),
+    [
+        ('{"sites": {"shop": true, "other": false}}', True),
+        ('{"sites": {"shop": false}}', False),
+        ('{"sites": {}}', False),
+        ('{"sites": []}', None),
+        ("junk", None),
+    ],
+)
+def test_checks_made_now_say_whether_what_was_good_still_is(tmp_path, admin, answer, good):
+    admin.append(answer)
+    assert evidence.check_origins(tmp_path / "admin.sock", {"shop"}) is good
+
+
+def test_who_asks_while_a_look_is_under_way_gets_one_that_begins_later(tmp_path, admin):
+    admin += ['{"sites": {}}', '{"sites": {}}']
+
+    async def scenario(lab):
+        told = asyncio.Queue()
+        lab.observer = Observer(asyncio.get_running_loop(), tmp_path, lambda _: lab.page, lambda _: None)
+        begun = time.monotonic()
+        lab.observer.look_at_origins(lambda *said: told.put_nowait(said))
+        lab.observer.look_at_origins(lambda *said: told.put_nowait(said))
+        first, second = [await asyncio.wait_for(told.get(), 5) for _ in range(2)]
+        assert first[0] is second[0] is True  # nothing was good before
+        assert begun <= first[1] < second[1]
+
+    run(tmp_path, scenario)
 
 
 def test_a_file_is_good_when_it_exists_and_holds_no_other_number_than_0(tmp_path):

@@ -166,6 +166,20 @@ def test_status_is_put_together_from_all_that_is_known(tmp_path):
     run(main())
 
 
+def test_checks_are_made_when_they_are_asked_for(tmp_path):
+    nothing_there = (Upstream(address="127.0.0.1:1"),)
+    sites = (
+        Site(name="shop", listen=(Listen("", 80),), upstream=nothing_there, health=Health(path="/", every=Duration(60))),
+        Site(name="plain", listen=(Listen("", 80),), hosts=("plain.test",), upstream=nothing_there),
+    )
+
+    async def main():
+        async with Running(tmp_path, Config(site=sites)) as running:
+            assert await get(running.unix, "/v1/checks") == (200, '{"sites": {"shop": false}}')
+
+    run(main())
+
+
 def test_a_purge_over_the_unix_socket_is_applied_and_audited(tmp_path, caplog):
     caplog.set_level(logging.INFO)
 

@@ -51,6 +51,24 @@ def test_one_that_does_not_answer_is_down(tmp_path):
     assert samples(asyncio.run(pair.scrape(tmp_path))) == {("tandem_ha_up",): 0}
 
 
+def test_it_is_told_that_the_origins_have_changed_and_may_be_gone(tmp_path):
+    heard = []
+
+    async def scenario():
+        async def answer(reader, writer):
+            heard.append(await reader.readline())
+            writer.write(b'{"ok": true}\n')
+            writer.close()
+
+        await pair.nudge(tmp_path)
+        server = await asyncio.start_unix_server(answer, tmp_path / "ha.sock")
+        await pair.nudge(tmp_path)
+        server.close()
+
+    asyncio.run(scenario())
+    assert heard == [b'{"command": "look"}\n']
+
+
 def test_it_is_asked_on_its_socket(tmp_path):
     async def scenario():
         async def answer(reader, writer):

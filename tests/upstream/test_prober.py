@@ -153,6 +153,39 @@ def test_several_peers_are_checked_side_by_side():
         run(scenario, pool(at(slow), at(fast), health=Health(every=Duration(0.02), timeout=Duration(5.0))))
 
 
+def test_a_look_is_a_check_of_all_now_and_changes_no_verdict():
+    slow = Health(path="/health", every=Duration(60), timeout=Duration(0.5), rise=2, fall=2)
+    with FakeOrigin() as origin, FakeOrigin() as ill:
+        ill.otherwise(response(status=503))
+
+        async def scenario(prober, reports):
+            assert (await reports.next()).up
+            before = prober.current()
+            looks = await asyncio.gather(*(prober.look() for _ in range(20)))
+            assert looks == [{"shop": True}] * 20
+            origin.otherwise(response(status=503))
+            assert await prober.look() == {"shop": False}
+            assert prober.current() == before
+            assert len(origin.targets()) <= 4  # not one for each who asked
+
+        run(scenario, pool(at(ill), at(origin), health=slow))
+
+
+def test_a_look_that_is_under_way_ends_with_the_checks():
+    with FakeOrigin() as origin:
+        origin.otherwise(Stall(5.0))
+        stalled = Health(path="/health", every=Duration(60), timeout=Duration(30), rise=2, fall=2)
+
+        async def scenario(prober, reports):
+            looking = asyncio.create_task(prober.look())
+            await asyncio.to_thread(origin.wait_for, 1)
+            await prober.stop()
+            with pytest.raises(asyncio.CancelledError):
+                await looking
+
+        run(scenario, pool(at(origin), health=stalled))
+
+
 def test_pools_without_checks_are_left_alone():
     with FakeOrigin() as origin, FakeOrigin() as other:
 
