@@ -298,6 +298,7 @@ def test_every_state_answers_every_event(state, data):
         e.PeerSaid(word),
         e.PeerLost("b", ended=data.draw(st.booleans())),
         e.VipChanged(VIP, present=data.draw(st.booleans())),
+        e.OriginsSeen(good=data.draw(st.booleans()), asked=0.3),
         e.ConflictSeen(VIP, "02:00:00:00:00:01", data.draw(st.sampled_from(["", "b"]))),
         e.ProbeDone(answered=data.draw(st.booleans())),
         e.HandoverAsked(data.draw(st.sampled_from(["", "b", "x"]))),

@@ -169,7 +169,7 @@ def test_status_is_put_together_from_all_that_is_known(tmp_path):
 def test_checks_are_made_when_they_are_asked_for(tmp_path):
     nothing_there = (Upstream(address="127.0.0.1:1"),)
     sites = (
-        Site(name="shop", listen=(Listen("", 80),), upstream=nothing_there, health=Health(path="/", every=Duration(60))),
+        Site(name="shop", listen=(Listen("", 80),), upstream=nothing_there, health=Health(every=Duration(60))),
         Site(name="plain", listen=(Listen("", 80),), hosts=("plain.test",), upstream=nothing_there),
     )
 
