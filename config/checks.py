@@ -380,6 +380,12 @@ def _check_transparent(found: Findings, view: View, options: Transparent) -> Non
         found.fault(
             ("transparent",), f"a site has the name {quote(TRANSPARENT)}, which counts and logs what [transparent] does"
         )
+    if options.spoof and options.method != "tproxy":
+        found.fault(
+            ("transparent", "spoof"),
+            f'with method = "{options.method}" answers to a client\'s address would not come back here',
+            'set method = "tproxy", or leave `spoof` out',
+        )
     if options.https == "splice" and options.port == options.https_port:
         found.fault(("transparent", "https_port"), "HTTP and HTTPS arrive at different ports", "such as 3130")
     for port in set(options.http_ports) & set(options.https_ports):

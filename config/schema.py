@@ -723,6 +723,9 @@ class Transparent(Table, frozen=True, kw_only=True):
         Literal["redirect", "tproxy"],
         about("How connections are taken: by translating their destination, or as they are (IP_TRANSPARENT)."),
     ] = "redirect"
+    spoof: Annotated[
+        bool, about("Connect to origins from the client's own address, with `tproxy` alone; else from the gateway's.")
+    ] = False
     https: Annotated[
         Literal["splice", "off"],
         about("HTTPS: read the server name and pass the bytes on, never decrypted; or leave it alone."),

@@ -17,6 +17,8 @@ MAX_CONTROL = 128 * 2**10  # fits a socket's default send buffer whole, so that 
 MAX_FRAME = 4 * 2**20  # the largest answer is a status with every counter
 MAX_REASON = 16 * 2**10
 
+Family = Literal[4, 6]
+
 _PREFIX = 4  # bytes of big-endian length before each frame of a stream
 
 
@@ -99,12 +101,25 @@ class SayClose(Message, frozen=True):
     on: bool
 
 
+class Lend(Message, frozen=True):
+    """Unconnected sockets of this family that may have addresses that are not ours; as many as came beside it."""
+
+    family: Family
+
+
 class Attach(Message, frozen=True):
     """More descriptors for the message that follows: the kernel passes at most 253 at once."""
 
 
-ToChild = Prepare | Commit | Abort | Drain | ReopenLogs | SayClose | Attach
-ToSupervisor = Prepared | Refused | Ready
+class Borrow(Message, frozen=True):
+    """A worker wants such sockets (transparent mode with `spoof`); it gets no right to make them."""
+
+    family: Family
+    count: int
+
+
+ToChild = Prepare | Commit | Abort | Drain | ReopenLogs | SayClose | Lend | Attach
+ToSupervisor = Prepared | Refused | Ready | Borrow
 
 
 # ---- worker-N.sock ---------------------------------------------------------------------------------------------------

@@ -102,6 +102,8 @@ class Child:
                 case bus.Drain():
                     self._drain_time = None if self._drain_time is None else message.seconds
                     return
+                case bus.Lend():
+                    self._service.lend(message.family, fds)
                 case bus.Attach():
                     raise bus.BadFrameError("descriptors without a message")
                 case unreachable:
@@ -165,7 +167,11 @@ class Child:
             runtime=Path(box.runtime),
             shared=self._slots,
             lists={path: LongFile(digest, fd) for (path, digest), fd in zip(message.lists, lists, strict=True)},
+            borrow=self._borrow,
         )
+
+    def _borrow(self, family: bus.Family, count: int) -> None:
+        self._channel.send(bus.Borrow(family, count))
 
     def _refuse(self, generation: int, reason: str, listeners: dict[int, Listener]) -> None:
         _close(listeners, spare=self._listeners)

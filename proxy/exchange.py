@@ -177,13 +177,14 @@ class Origin:
     tls_ca: str = ""
     parent: bytes | None = field(default=None, repr=False)  # a proxy, with its Proxy-Authorization; b"": it wants none
     reach: Reach | None = None  # None: configured by the operator, who may name any address
+    source: str = ""  # the client's address, from which it is connected to; empty: from our own
     address: str = field(init=False, compare=False)  # host:port, worked out once: it is looked at for each request
     number: int = field(init=False, compare=False)  # its hash, likewise
 
     def __post_init__(self) -> None:
         host = f"[{self.host}]" if ":" in self.host else self.host
         object.__setattr__(self, "address", f"{host}:{self.port}")
-        object.__setattr__(self, "number", hash((self.host, self.port)))
+        object.__setattr__(self, "number", hash((self.host, self.port, self.source)))
 
     def __hash__(self) -> int:
         return self.number

@@ -47,7 +47,7 @@ class Keeper(Process):
                 return self._send(orders.Abort(generation))
             case bus.Drain(seconds):
                 return self._send(orders.Stop(seconds))
-            case bus.ReopenLogs() | bus.SayClose() | bus.Attach():
+            case bus.ReopenLogs() | bus.SayClose() | bus.Lend() | bus.Attach():
                 return True
             case unreachable:
                 assert_never(unreachable)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from config.schema import Config
@@ -65,6 +65,7 @@ class Settings:
     runtime: Path  # sockets, state.json
     shared: memoryview  # a worker: its own counter slots; admin: those of all (proxy/region.py)
     lists: Mapping[str, LongFile] = field(default_factory=dict)  # path as the configuration names it; workers alone
+    borrow: Callable[[bus.Family, int], None] = lambda *_: None  # asks the supervisor for sockets, see `Service.lend`
 
 
 class Service(Protocol):
@@ -89,6 +90,9 @@ class Service(Protocol):
 
     def in_flight(self) -> int:
         """Requests that have begun to come, or surely will, and are not answered."""
+
+    def lend(self, family: bus.Family, fds: Sequence[int]) -> None:
+        """Sockets that were asked for with `Settings.borrow`, perhaps fewer; they are the service's."""
 
     async def handle(self, message: bus.Question) -> bus.Answer:
         """The answer to a question on this process's Unix socket; Ping is answered before it comes here."""

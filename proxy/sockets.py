@@ -95,6 +95,20 @@ def open_missing(config: Config, existing: Mapping[Place, Held], serials: Iterat
     return result
 
 
+def make_lendable(family: bus.Family, count: int) -> list[socket.socket]:
+    """Unconnected sockets that may be bound to addresses that are not ours, whoever has them; fewer where there are no
+    descriptors. Needs NET_ADMIN or NET_RAW, here alone: the kernel looks when the option is set, not when it is used.
+    """
+    number = socket.AF_INET if family == 4 else socket.AF_INET6
+    made: list[socket.socket] = []
+    with suppress(OSError):
+        for _ in range(count):
+            sock = socket.socket(number, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            made.append(sock)
+            _accept_foreign(sock, number)
+    return made
+
+
 def reopen(place: Place, closed: Held, existing: Mapping[Place, Held], serial: int) -> Held:
     """A socket where one was closed, on the port that it had. Raises PortError."""
     return _bind(place, closed.address, [*existing.items()], serial)

@@ -46,6 +46,7 @@ _GRACE: Final = 1.0  # beyond the drain time, until the kill
 _COMMIT_LIMIT: Final = 5.0  # seconds for all children to take over what they have prepared
 _LAST_BYTES: Final = 5.0  # seconds that a client has to take what is left in the kernel
 _LOOK: Final = 0.05
+_MOST_LENT: Final = 64  # sockets at once: half a millisecond
 _ADMIN_DRAIN: Final = 2.0
 _LET_GO: Final = 0.25  # seconds that ha waits for an instant without requests, before it lets go of its addresses
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -294,6 +295,8 @@ class Supervisor:
                     self._refused_start(process, message.reason)
             case News():
                 self._dirty = True
+            case bus.Borrow():
+                self._lend(process, message)
             case Wish(on):
                 self._say_close(on=on)
             case Barrier(addresses):
@@ -302,6 +305,16 @@ class Supervisor:
                     process.confirm_gate()
             case unreachable:
                 assert_never(unreachable)
+
+    def _lend(self, process: Process, asked: bus.Borrow) -> None:
+        """Only where the configuration says so: whoever has such a socket can speak under any address."""
+        options = self._accepted.config.transparent
+        if options is None or not options.spoof:
+            return
+        lent = sockets.make_lendable(asked.family, min(asked.count, _MOST_LENT))
+        self._tell(process, bus.Lend(asked.family), [sock.fileno() for sock in lent])
+        for sock in lent:
+            sock.close()
 
     def _say_close(self, *, on: bool) -> None:
         for process in self._running():

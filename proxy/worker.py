@@ -50,7 +50,7 @@ from proxy.wheel import Drive, Wheel
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from proxy.exchange import Origin
@@ -176,6 +176,7 @@ class Worker:
         self._change_disk(settings)
         self._upstreams.limits = config.limits
         self._resolver.configure(config.dns.servers, config.dns.negative_ttl)
+        self._resolver.sources.ask = settings.borrow
         self._pools = {name: Pool(spec, self._pools.get(name)) for name, spec in prepared.mode.pools.items()}
         self._pipeline.configure(prepared.mode, self._pools)
         if prepared.passwords is not None:
@@ -296,6 +297,9 @@ class Worker:
 
     def in_flight(self) -> int:
         return self._front.busy + len(self._front.fresh())
+
+    def lend(self, family: bus.Family, fds: Sequence[int]) -> None:
+        self._resolver.sources.arrived(family, fds)
 
     def reopen_logs(self) -> None:
         self._observer.reopen()

@@ -24,9 +24,10 @@ TO_CHILD = [
     bus.Abort(4),
     bus.Drain(1.5),
     bus.ReopenLogs(),
+    bus.Lend(6),
     bus.Attach(),
 ]
-TO_SUPERVISOR = [bus.Prepared(4), bus.Refused(4, "no"), bus.Ready(4)]
+TO_SUPERVISOR = [bus.Prepared(4), bus.Refused(4, "no"), bus.Ready(4), bus.Borrow(4, 32)]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from config import load
-from proxy import sockets
+from proxy import rights, sockets
 from proxy.sockets import ADMIN, PortError
 from tests.kit.instance import can_connect, free_port
 
@@ -137,3 +137,16 @@ def test_sockets_are_not_inherited_and_never_block(opened):
     (held,) = opened(configure(f"127.0.0.1:{free_port()}")).values()
     assert not held.sock.get_inheritable()
     assert not held.sock.getblocking()
+
+
+def test_lent_sockets_may_have_an_address_that_is_not_ours():
+    """Made by who has the right; binding wants none (tests/netns/test_transparent.py has it with a real worker)."""
+    if rights.missing_for_network():
+        pytest.skip("needs NET_ADMIN and NET_RAW")
+    for family, foreign in ((4, "192.0.2.7"), (6, "2001:db8::7")):
+        lent = sockets.make_lendable(family, 3)
+        assert len(lent) == 3
+        for sock in lent:
+            with sock:
+                sock.bind((foreign, 0))
+                assert not sock.getblocking()

@@ -63,7 +63,7 @@ class Transparent:
 
     def classify(self, client: Client) -> Hashable:
         """Equal for clients whose equal requests fare alike."""
-        return self.access.class_of(client.address), client.destination
+        return self.access.class_of(client.address), client.destination, self._source(client)
 
     def steady_for(self, wall: float) -> float:
         """For how many seconds from now on decisions stay as they are."""
@@ -114,7 +114,11 @@ class Transparent:
         """Where it was going."""
         assert client.destination is not None
         address, port = client.destination
-        return Origin("http", address, port, reach=self.reach)
+        return Origin("http", address, port, reach=self.reach, source=self._source(client))
+
+    def _source(self, client: Client) -> str:
+        """Whose address an origin sees: what was connected under one client's serves no other."""
+        return client.address if self.options.spoof else ""
 
     def judge_hello(self, said: Hello | Unfinished | NoHello, client: Client, wall: float = 0.0) -> Tunnel | Failure:
         """What becomes of a connection of HTTPS that began with this; Unfinished: it has said no more in time."""

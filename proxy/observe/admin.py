@@ -38,7 +38,7 @@ from proxy.service import Refused, Service
 from proxy.upstream.prober import Prober
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from proxy.service import Listener, Settings
@@ -253,6 +253,11 @@ class AdminService:
 
     def reopen_logs(self) -> None:
         """Admin writes to standard error only."""
+
+    def lend(self, family: bus.Family, fds: Sequence[int]) -> None:
+        """Admin borrows no sockets."""
+        for fd in fds:
+            os.close(fd)
 
     async def handle(self, message: bus.Question) -> bus.Answer:
         return bus.Failed(f"admin answers no {type(message).__name__}")

@@ -23,6 +23,7 @@ from cachetools import LRUCache
 
 from proxy import errors
 from proxy.errors import Failure
+from proxy.upstream.sources import Sources, bind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ class Resolver:
         self._dns = self._build()
         self._answers: LRUCache[str, _Answer] = LRUCache(NAMES)
         self._asking: dict[str, asyncio.Task[_Answer]] = {}
+        self.sources = Sources(clock)
 
     def _build(self) -> aiodns.DNSResolver:
         return aiodns.DNSResolver(self._servers or None, timeout=self._patience, tries=2)
@@ -86,6 +88,7 @@ class Resolver:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._dns.close()
+        self.sources.close()
 
     # ---- names -------------------------------------------------------------------------------------------------
 
@@ -166,8 +169,10 @@ class Resolver:
                 resolved = True
                 if origin.reach is None:
                     return await _connect_first(addresses)
-                sock = await _connect_first(_permitted(origin.reach, addresses))
-                return _checked(origin.reach, sock)
+                permitted = _permitted(origin.reach, addresses)
+                if origin.source:
+                    return _checked(origin.reach, await self._connect_from(origin.source, *permitted[0]))
+                return _checked(origin.reach, await _connect_first(permitted))
         except TimeoutError as exc:
             # Also ETIMEDOUT from the kernel, which asyncio maps to the same exception.
             kind = errors.CONNECT_TIMEOUT if resolved else errors.DNS_ERROR
@@ -175,6 +180,16 @@ class Resolver:
         except OSError as exc:
             kind = errors.TOO_MANY if exc.errno in _OURS else errors.CONNECT_ERROR
             raise Failure(kind, f"{origin.address}: {exc.strerror or exc}") from exc
+
+    async def _connect_from(self, source: str, family: int, address: SockAddress) -> socket.socket:
+        """Under a client's address, which is of the same family as the one that it was going to."""
+        sock = await self.sources.take(6 if family == socket.AF_INET6 else 4)
+        try:
+            bind(sock, source)
+        except OSError:
+            sock.close()
+            raise
+        return await _connect(sock, address)
 
 
 def _permitted(reach: Reach, addresses: Sequence[Resolved]) -> list[Resolved]:
@@ -227,8 +242,12 @@ async def _connect_first(addresses: Sequence[Resolved]) -> socket.socket:
 
 async def _connect_to(family: int, address: SockAddress) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    return await _connect(sock, address)
+
+
+async def _connect(sock: socket.socket, address: SockAddress) -> socket.socket:
     try:
-        sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:

@@ -150,6 +150,7 @@ GATEWAY = '[transparent]\ninterface = "lan0"\nclients = "192.168.8.0/24"\n'
         ("http_ports = [80, 443]", "443 is in `http_ports` too"),
         ('[forward]\nlisten = ":3129"\nclients = "192.168.8.0/24"', "port 3129 belongs to [forward] already"),
         ('[[site]]\nlisten = ":3130"\nupstream = "127.0.0.1:1"', "port 3130 belongs to site"),
+        ("spoof = true", 'set method = "tproxy", or leave `spoof` out'),
         ('[[site]]\nname = "transparent"\nlisten = ":80"\nupstream = "127.0.0.1:1"', "a site has the name"),
     ],
 )

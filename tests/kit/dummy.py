@@ -21,6 +21,7 @@ class Dummy:
         self.busy = 0
         self.draining = False
         self.reopened = 0
+        self.lent = []
         self.purges = []
 
     async def prepare(self, settings):
@@ -82,6 +83,9 @@ class Dummy:
 
     def reopen_logs(self):
         self.reopened += 1
+
+    def lend(self, family, fds):
+        self.lent += fds
 
     async def handle(self, message):
         match message:

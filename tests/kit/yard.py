@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLIENT, CLIENT6 = "192.168.8.50", "fd00:8::50"
+CLIENT_TOO = "192.168.8.51"  # on the same host
 GATEWAY, GATEWAY6 = "192.168.8.1", "fd00:8::1"
 OUTSIDE, OUTSIDE6 = "100.200.0.1", "2a0e:8::1"  # the gateway's addresses towards the internet
 ORIGIN, ORIGIN6 = "100.200.0.20", "2a0e:8::20"
@@ -51,7 +52,7 @@ class Yard:
         for namespace in self._namespaces.values():
             namespace.sysctl("net.ipv6.conf.default.accept_dad", "0")
             namespace.netlink(lambda ipr: ipr.link("set", index=1, state="up"))
-        self._cable(self.gateway, "lan0", (GATEWAY, GATEWAY6), self.client, "eth0", (CLIENT, CLIENT6))
+        self._cable(self.gateway, "lan0", (GATEWAY, GATEWAY6), self.client, "eth0", (CLIENT, CLIENT_TOO, CLIENT6))
         self._cable(self.gateway, "wan0", (OUTSIDE, OUTSIDE6), self.internet, "eth0", (ORIGIN, ORIGIN6, OTHER, OTHER6))
         self.gateway.sysctl("net.ipv4.ip_forward", "1")
         self.gateway.sysctl("net.ipv6.conf.all.forwarding", "1")

@@ -80,6 +80,17 @@ def test_clients_are_of_one_class_only_on_the_way_to_the_same_place():
     assert mode.classify(client()) != mode.classify(client("192.168.9.7"))
 
 
+def test_with_spoof_each_client_has_its_own_plans_and_connections():
+    mode = build('method = "tproxy"\nspoof = true')
+    assert mode.classify(client("192.168.8.7")) != mode.classify(client("192.168.8.8"))
+    first, other = (mode.origin(client(address)) for address in ("192.168.8.7", "192.168.8.8"))
+    assert (first.source, other.source) == ("192.168.8.7", "192.168.8.8")
+    assert first != other
+    assert hash(first) != hash(other)
+    assert mode.judge_hello(Hello("example.org"), client("192.168.8.7")).origin.source == "192.168.8.7"
+    assert build('method = "tproxy"').origin(client()).source == ""
+
+
 def test_https_goes_on_by_the_address_it_was_going_to_whatever_it_names():
     way = build().judge_hello(Hello("example.org"), client(destination=("100.200.0.20", 443)))
     assert isinstance(way, Tunnel)

@@ -5,13 +5,26 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
+from pathlib import Path
 
 import pytest
 import trustme
 
 from tests.kit.netns import wait_until
 from tests.kit.origin import response
-from tests.kit.yard import CLIENT, GATEWAY, ORIGIN, ORIGIN6, OTHER, Gate, make_yard, origin_at, serve_names
+from tests.kit.yard import (
+    CLIENT,
+    CLIENT6,
+    CLIENT_TOO,
+    GATEWAY,
+    ORIGIN,
+    ORIGIN6,
+    OTHER,
+    Gate,
+    make_yard,
+    origin_at,
+    serve_names,
+)
 
 FRESH = "Cache-Control: max-age=60"
 METHODS = pytest.mark.parametrize("method", ["redirect", "tproxy"])
@@ -269,3 +282,47 @@ def test_a_reload_changes_what_is_taken_and_a_bad_one_changes_nothing(yard, gate
     running.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "cache-status" in curl(yard, "http://shop.example/")[0], 20)
     assert "tproxy" in yard.gateway.run("nft", "list", "ruleset")
+
+
+# ---- spoofing --------------------------------------------------------------------------------------------------------
+
+
+def peers(origin):
+    """Whom the origin took each of its requests to come from."""
+    links = {link.number: link.peer[0] for link in origin.links}
+    return [links[request.connection] for request in origin.requests]
+
+
+@pytest.mark.parametrize(("at", "client"), [(ORIGIN, CLIENT), (ORIGIN6, CLIENT6)])
+def test_with_spoof_an_origin_sees_the_clients_own_address_and_the_worker_has_no_right(yard, gate, at, client):
+    running = gate('method = "tproxy"\nspoof = true')
+    origin = yard.origins[[ORIGIN, ORIGIN6].index(at)]
+    for path in ("one", "two", "three"):
+        assert "fwd=uri-miss; stored" in curl(yard, f"http://shop.example/{path}", at=at)[0]
+    assert set(peers(origin)) == {client}
+    assert "; hit" in curl(yard, "http://shop.example/one", at=at)[0]
+    status = yard.gateway.call(lambda: Path(f"/proc/{running.pid('worker-0')}/status").read_text())
+    assert "CapPrm:\t0000000000000000" in status
+    wait_until(lambda: len(running.log()) == 4)
+
+
+def test_with_spoof_a_kept_connection_serves_nobody_but_its_client(yard, gate):
+    gate('method = "tproxy"\nspoof = true')
+    yard.origins[0].otherwise(response(b"x", "Cache-Control: no-store"))
+    for _ in range(2):
+        for source in (CLIENT, CLIENT_TOO):
+            curl(yard, "http://shop.example/x", "--interface", source)
+    assert peers(yard.origins[0]) == [CLIENT, CLIENT_TOO] * 2
+    first, second = (request.connection for request in yard.origins[0].requests[:2])
+    assert [request.connection for request in yard.origins[0].requests] == [first, second] * 2
+
+
+def test_with_spoof_https_comes_from_the_client_too_and_unchanged(yard, gate, authority, tmp_path):
+    gate('method = "tproxy"\nspoof = true')
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    yard.origins[3].otherwise(response(bytes(range(256)) * 4000, FRESH))
+    found = tmp_path / "found"
+    for _ in range(40):  # more than are kept ahead
+        curl(yard, "https://shop.example/", "--cacert", tmp_path / "ca.pem", "-o", found)
+    assert found.read_bytes().endswith(bytes(range(256)) * 4000)
+    assert set(peers(yard.origins[3])) == {CLIENT}
