@@ -23,6 +23,7 @@ from proxy.errors import Failure
 from proxy.http import checks
 from proxy.http.checks import Framing
 from proxy.outbox import Sender
+from proxy.upstream.parent import PARENT_WANTS_LOGIN, refuse_challenge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -394,7 +395,9 @@ class UpstreamConnection(Sender, asyncio.Protocol):
         checked = checks.check_response(
             message, raw, request_method=call.method, limits=home.limits, upgrade=call.upgrade
         )
-        if len(raw) <= 4096 and checked.upgrade is None:
+        if checked.head.status == PARENT_WANTS_LOGIN:  # never remembered: of another peer it may mean something else
+            refuse_challenge(self.origin)
+        elif len(raw) <= 4096 and checked.upgrade is None:
             heads[raw] = checked
         return checked
 

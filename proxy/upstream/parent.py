@@ -9,10 +9,15 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from typing import TYPE_CHECKING
 
 from proxy import errors
 from proxy.errors import Failure
 
+if TYPE_CHECKING:
+    from proxy.exchange import Origin
+
+PARENT_WANTS_LOGIN = 407
 MOST = 64 * 2**10  # bytes of an answer's head
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})[ \r]")
 _END = b"\r\n\r\n"
@@ -32,8 +37,22 @@ async def ask_parent(sock: socket.socket, head: bytes, name: str, patience: floa
     status = _STATUS.match(answer)
     if status is None:
         raise Failure(errors.BAD_RESPONSE, f"{name}: no answer to CONNECT")
+    if int(status[1]) == PARENT_WANTS_LOGIN:
+        raise _challenged(name)
     if not status[1].startswith(b"2"):
         raise Failure(errors.PARENT_REFUSED, f"{name}: {status[1].decode()} to CONNECT")
+
+
+def refuse_challenge(peer: Origin) -> None:
+    """A parent that wants a login wants it from us: the client has none to give, and must not be asked for it (RFC 9110
+    §15.5.8). Raises Failure where this peer is one.
+    """
+    if peer.parent is not None:
+        raise _challenged(peer.address)
+
+
+def _challenged(name: str) -> Failure:
+    return Failure(errors.PARENT_REFUSED, f"parent {name} wants a login, or another than it was told: see its `login`")
 
 
 async def _take_head(loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str) -> bytes:

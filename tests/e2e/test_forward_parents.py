@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack, contextmanager
 
 import bcrypt
 import pytest
 
 from tests.kit import raw
+from tests.kit import websocket as ws
 from tests.kit.inproc import Stack
 from tests.kit.instance import free_port
 from tests.kit.ledger import Ledger
-from tests.kit.origin import FakeOrigin, response
+from tests.kit.origin import FakeOrigin, ReadRaw, head_only, response
 
 LOG = '{client} {user} "{request}" {status} {outcome} {error} {upstream}'
 
@@ -97,12 +99,41 @@ def test_requests_and_tunnels_go_through_the_parent_with_its_login(origin, users
 
 def test_a_wrong_login_at_the_parent_is_no_challenge_to_the_client(origin, users):
     users[1].write_text("child:wrong\n")
-    with pair(origin, users) as (child, _):
-        answer = ask(child, origin)
-        assert answer.status == 407
-        assert answer.all("proxy-authenticate") == []  # it is not the client's to answer
-        assert ask(child, origin, method="CONNECT").status == 502
+    with pair(origin, users) as (child, parent):
+        for method in ("GET", "GET", "POST", "HEAD", "CONNECT"):
+            answer = ask(child, origin, method=method, body=b"x" if method == "POST" else None)
+            assert (answer.status, answer.get("proxy-status")) == (502, "tandem; error=destination_unavailable"), method
+            assert answer.all("proxy-authenticate") == []  # it is not the client's to answer
         assert not origin.links
+        assert len(child.log_lines()) == 5
+        assert all(" 502 " in line and " parent-refused " in line for line in child.log_lines())
+        assert sum(" 407 " in line for line in parent.log_lines()) == 5
+
+
+def test_an_origin_that_wants_a_login_as_if_it_were_a_proxy_speaks_for_itself(origin):
+    """Only of a parent it is a quarrel of proxies, whichever of them said the same words first."""
+    origin.otherwise(head_only("Proxy-Authenticate: Basic realm=x", "Content-Length: 0", status=407))
+    near = f'direct = "localhost"\nallow_private = "{origin.address}"\n'
+    with pair(origin, more=near) as (child, _):
+        for _ in range(3):
+            answer = ask(child, origin)
+            assert (answer.status, answer.all("proxy-authenticate")) == (407, [])
+
+
+@pytest.mark.parametrize("with_login", [False, True])
+def test_a_websocket_goes_through_the_parent(origin, users, with_login):
+    said = os.urandom(300_000)
+    agreed = head_only("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Accept: x", status=101)
+    origin.otherwise(agreed, ReadRaw(len(said), echo=True))
+    with pair(origin, users if with_login else None) as (child, parent):
+        with raw.Connection(child.at) as connection:
+            connection.send(ws.handshake(b"dGhlIHNhbXBsZSBub25jZQ==", f"http://localhost:{origin.port}/chat"))
+            assert connection.read_response().status == 101
+            connection.send(said)
+            assert connection.read_exactly(len(said)) == said
+        for stack in (child, parent):
+            raw.wait_until(lambda stack=stack: len(stack.log_lines()) == 1, what="one line at its end")
+            assert '/chat HTTP/1.1" 101 ' in stack.log_lines()[0]
 
 
 def test_another_parent_is_asked_where_one_is_dead(origin):
