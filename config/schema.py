@@ -563,7 +563,7 @@ class Limits(Table, frozen=True, kw_only=True):
         int, about("Connections per client address; trusted hops are exempt; 0: no bound.", ge=0, le=1_000_000)
     ] = 1000
     connections: Annotated[
-        int, about("Client connections per worker; 0: from the open-files limit.", ge=0, le=10_000_000)
+        int, about("Client connections per worker; 0: as the open-files limit allows.", ge=0, le=10_000_000)
     ] = 0
 
 

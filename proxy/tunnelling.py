@@ -39,6 +39,7 @@ class Tunnelling:
     def __init__(self, spine: Pipeline) -> None:
         self._spine = spine
         self._open: Counter[str] = Counter()  # by user, or by client address
+        self.count = 0  # of all
 
     def open(self, x: Exchange, way: Tunnel) -> None:
         """The tunnel is under way when this returns, or refused."""
@@ -48,7 +49,11 @@ class Tunnelling:
         if most and self._open[who] >= most:
             self._spine.answers.fail(x, Failure(errors.TOO_MANY, f"more than {most} tunnels"))
             return
+        if not self._spine.upstreams.admits():
+            self._spine.answers.fail(x, Failure(errors.TOO_MANY, "no descriptor is left for a tunnel"))
+            return
         self._open[who] += 1
+        self.count += 1
         x.producer = opening = Opening(self, x, who)
         self._spine.spawn(self._connect(x, way, opening))
 
@@ -128,6 +133,7 @@ class Tunnelling:
 
     def leave(self, who: str) -> None:
         self._open[who] -= 1
+        self.count -= 1
         if not self._open[who]:
             del self._open[who]
 

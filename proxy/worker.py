@@ -60,7 +60,10 @@ if TYPE_CHECKING:
     from proxy.upstream.pool import Change
 
 log = logging.getLogger("tandem")
-SHARE_FOR_ORIGINS = 4  # of the descriptors, one in so many is kept for origins and files
+SHARE_FOR_ORIGINS = 4  # of the descriptors, one in so many may be that of a connection kept for the next request
+SHARE_FOR_OTHERS = 8  # one in so many is kept for pipes, files, sockets of a moment, and those who are turned away
+FOR_OURSELVES = 64  # listeners, channels, logs, questions for names
+LEAST_CONNECTIONS = 16
 IDLE_GRACE = 0.1  # seconds in which a request that had already arrived is still read, when draining
 EJECTIONS = metrics.slot("tandem_ejections_total")
 
@@ -191,12 +194,12 @@ class Worker:
         self._pipeline.invalidate_elsewhere = self._invalidate_elsewhere if settings.workers > 1 else None
         self._upstreams.retain({origin for spec in prepared.mode.pools.values() for origin in spec.origins})
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = config.limits.connections or files - files // SHARE_FOR_ORIGINS
         self._upstreams.most = files // SHARE_FOR_ORIGINS
         self._front.configure(
             config.limits,
             memo=config.cache.memo and memory > 0,
-            most_connections=most,
+            most_connections=config.limits.connections,
+            descriptors=max(LEAST_CONNECTIONS, files - files // SHARE_FOR_OTHERS - FOR_OURSELVES),
             memo_bytes=memos // max(1, len(prepared.doors)),
             held=FREE // settings.workers,
             rates={name: one.rate / settings.workers for name, one in config.bandwidth.items()},

@@ -25,7 +25,7 @@ from proxy.modes.client_hello import Hello, NoHello, Unfinished
 from proxy.modes.reverse import is_in
 from proxy.server.hoard import FREE, Hoard
 from proxy.server.shaping import Shaper
-from proxy.server.tunnel import Pump
+from proxy.server.tunnel import PIPES, Pump
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -50,6 +50,9 @@ LONGEST_KEPT_HEAD = 8192  # bytes; longer heads are rare and take the long way
 FRESH = 0.25  # seconds in which a client that has connected asks: a long way there and back
 MEMO_SHARE = 16  # the memos' part of the cache's memory is one in so many
 LEAST_MEMO = 2**18  # bytes of each memo all the same: plans pay without a cache too
+LEAST_PIPES = 2
+SHARE_FOR_FAREWELLS = 16  # as one in so many of the connections may be turned away at once with an answer
+DESCRIPTORS_PER_PIPE = 16  # a pipe is two of them, beside those that are counted
 MOST_KINDS = 256  # of connections, each with a memo: destinations of taken connections are as many as the internet has
 MEMO_OF_DESTINATION = 2**16  # bytes of such a memo
 Kind = tuple[frozenset[str], Memo]
@@ -171,9 +174,11 @@ class Front:
         self._owner = BaseProtocol(loop)
         self._parser: Any = None
         self._most = 0
+        self._descriptors = 0
         self._memo_bytes = LEAST_MEMO
         store.on_gone.append(self.forget)
         store.on_ban.append(self.doubt)
+        pipeline.upstreams.admits = self.admits
 
     def configure(
         self,
@@ -181,11 +186,13 @@ class Front:
         *,
         memo: bool,
         most_connections: int,
+        descriptors: int = 0,
         memo_bytes: int = 0,
         held: int = FREE,
         rates: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Plans and answers of an earlier configuration are void. `memo_bytes` is for each kind of connection, `held`
+        """Plans and answers of an earlier configuration are void. `descriptors` is how many connections may be open at
+        once, to clients and to origins (0: any number), `memo_bytes` is for each kind of connection, `held`
         what may be held for clients beside the cache, `rates` what each class of clients gets per second.
         """
         self.shaper.configure(rates)
@@ -194,6 +201,9 @@ class Front:
         self.limits = limits
         self.memo_allowed = memo
         self._most = most_connections
+        self._descriptors = descriptors
+        if descriptors:
+            self.pump.pipes.most = max(LEAST_PIPES, min(PIPES, descriptors // DESCRIPTORS_PER_PIPE))
         self._parser = None
         self._classes.clear()
         self._kinds.clear()
@@ -266,7 +276,8 @@ class Front:
         self.connections[connection] = None
         self._accepted += 1
         self._per_address[address] += 1
-        if self._most and len(self.connections) > self._most and not self._make_room(connection):
+        over = self._open - 1 >= self._descriptors > 0 or len(self.connections) > self._most > 0
+        if over and not self._make_room(connection):
             self._turned_away += 1
             return False
         most = connection.door.limits.per_client
@@ -275,13 +286,28 @@ class Front:
             return False
         return True
 
-    def _make_room(self, new: Connection) -> bool:
+    def admits(self) -> bool:
+        """A connection to an origin may be opened, perhaps in favour of one that idles."""
+        return not self._open >= self._descriptors > 0 or self._make_room()
+
+    @property
+    def brims(self) -> bool:
+        """Those who are turned away take what is kept for others."""
+        most = self._descriptors
+        return self._open > most + most // SHARE_FOR_FAREWELLS > 0
+
+    @property
+    def _open(self) -> int:
+        """Descriptors of connections. A tunnel has two: its client's, which is counted as such, and its origin's."""
+        return len(self.connections) + self.pipeline.tunnelling.count + self.pipeline.upstreams.descriptors
+
+    def _make_room(self, new: Connection | None = None) -> bool:
         """An idle connection goes in favour of a new one."""
         for connection in self.connections:
             if connection.evictable and connection is not new:
                 connection.close_if_idle()
                 return True
-        return False
+        return self.pipeline.upstreams.spare()
 
     def closed(self, connection: Connection) -> None:
         if connection not in self.connections:

@@ -159,6 +159,8 @@ class ClientConnection(Sender, asyncio.Protocol):
         if not front.opened(self):
             self._quick = False
             self._refuse(Failure(errors.TOO_MANY, "connections of this client or in all"))
+            if front.brims:  # who waits for its farewell to arrive has a descriptor too
+                self._wire.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = self._closing = True

@@ -88,6 +88,7 @@ class Upstreams:
         self._tasks: set[asyncio.Task[None]] = set()
         self.most = inf  # connections open; over it, one that waits for the next request is closed for each new one
         self._closing = False
+        self.admits: Callable[[], bool] = lambda: True  # there is a descriptor left for another connection
         self._sockets = select.epoll()  # of all connections: who has something unread
         self._asked: list[UpstreamConnection] = []  # kept connections that were taken in this turn of the loop
         outbox.before.append(self._look_before_asking)
@@ -131,7 +132,10 @@ class Upstreams:
                     connection.spoke_early()
 
     def connect(self, origin: Origin, timeout: float, call: Request) -> None:
-        """A new connection is made for the call, which hears `connected` or `connect_failed`."""
+        """A new connection is made for the call, which hears `connected` or `connect_failed`, perhaps at once."""
+        if not self.admits():
+            call.connect_failed(Failure(errors.TOO_MANY, "no descriptor is left for an origin"))
+            return
         task = self.loop.create_task(self._connect(origin, timeout, call))
         call.connecting = task
         self._tasks.add(task)
@@ -168,15 +172,19 @@ class Upstreams:
                 self._sockets.register(connection.number, select.EPOLLIN | select.EPOLLRDHUP)
         self.opened += 1
         if len(self._all) > self.most:
-            self._close_an_idle_one()
+            self.spare()
         connection.shelf = self._idle.setdefault(origin, connection.shelf)  # emptied and forgotten meanwhile, perhaps
         return connection
 
-    def _close_an_idle_one(self) -> None:
-        """Of the origin that was turned to longest ago: requests that name origins may name any number."""
+    def spare(self) -> bool:
+        """An idle connection was closed, if there is one: of the origin that was turned to longest ago.
+
+        Requests that name origins may name any number of them.
+        """
         shelf = next((shelf for shelf in self._idle.values() if shelf), None)
         if shelf is not None:
             shelf[0].close()
+        return shelf is not None
 
     def released(self, connection: UpstreamConnection) -> None:
         """The response is over and the connection may serve another request."""
@@ -206,6 +214,11 @@ class Upstreams:
         for origin in [origin for origin in self._idle if origin not in origins]:
             for connection in list(self._idle.get(origin, ())):
                 connection.close()
+
+    @property
+    def descriptors(self) -> int:
+        """Connections open or being opened."""
+        return len(self._all) + len(self._tasks)
 
     @property
     def counts(self) -> tuple[int, int]:
