@@ -137,7 +137,9 @@ def build(
     except sockets.PortError as exc:
         _close_lists(lists)
         raise CandidateError(str(exc)) from exc
+    obstacles = []
     if loaded.config.transparent is not None:
+        obstacles = gateway.find_obstacles(loaded.config.transparent)
         try:
             gateway.prepare(loaded.config.transparent, first=not existing)
         except FirewallError as exc:
@@ -150,7 +152,7 @@ def build(
         generation,
         _with_lists(core, lists),
         loaded.config,
-        tuple(map(str, loaded.warnings)),
+        (*map(str, loaded.warnings), *obstacles),
         parcel.seal("tandem-parcel", content),
         {path: parcel.seal("tandem-secret", secret) for path, secret in secrets.items()},
         opened,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from config.units import MonoTime, Seconds
 from ha import liveness, orders
 from proxy import bus, candidate, console, region, sockets
+from proxy.beats import Beats
 from proxy.candidate import CandidateError
 from proxy.channel import ClosedError
 from proxy.firewall.gateway import Gateway, Taking
@@ -102,6 +103,7 @@ class Supervisor:
         self._exit: int | None = None
         self._dirty = True  # state.json is behind
         self._next_alive = MonoTime(0.0)
+        self._beats = Beats()  # of a gateway's workers
         self._started = time.time()
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
@@ -131,7 +133,8 @@ class Supervisor:
         if self._dirty:
             self._dirty = False
             serving = any(process.is_worker for process in self._running())
-            self._at_gateway(lambda: self._gateway.serve(serving=serving))
+            hung = bool(self._beats.hung)
+            self._at_gateway(lambda: self._gateway.serve(serving=serving, hung=hung))
             self._folder.write_state(self.state())
 
     def _at_gateway(self, act: Callable[[], None]) -> None:
@@ -152,6 +155,8 @@ class Supervisor:
             moments.append(self._commit_ends)
         if self._notifier.watchdog is not None:
             moments.append(self._next_alive)
+        if self._gateway.taking is not Taking.OFF:
+            moments.append(self._beats.next)
         if self._refreshes.next is not None and self._reload is None and self._may_reload():
             moments.append(self._refreshes.next)
         return max(0.0, min(moments) - _now()) if moments else None
@@ -169,11 +174,22 @@ class Supervisor:
         if self._commit_ends is not None and self._commit_ends <= now:  # one hangs: others look after that
             self._committing.clear()
             self._finish_commit()
+        if self._gateway.taking is not Taking.OFF and self._beats.next <= now:
+            self._look_at_beats(now)
         if self._notifier.watchdog is not None and self._next_alive <= now:
             self._notifier.alive()
             self._next_alive = MonoTime(now + self._notifier.watchdog)
         if self._stopping:
             self._go_on_with_stop(now)
+
+    def _look_at_beats(self, now: MonoTime) -> None:
+        """A worker that hangs has connections of clients in its queue, which then should not come to it."""
+        running = [process for process in self._running() if process.is_worker]
+        before = self._beats.hung
+        if self._beats.look({p.name: liveness.beats(self._shared.page(p.index)) for p in running}, now):
+            self._dirty = True
+            for name in sorted(self._beats.hung - before):
+                console.say(f"{name} hangs; what [transparent] takes {self._gateway.without_service}")
 
     def _do_due(self, process: Process) -> None:
         match process.state:

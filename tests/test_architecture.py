@@ -33,6 +33,7 @@ ORDER: list[tuple[str, ...]] = [
     ("proxy.chunked", "proxy.delivery", "proxy.outbox", "proxy.parsers", "proxy.plan", "proxy.wheel"),
     # What processes share: messages, sockets, rights. No HTTP in here, see below.
     (
+        "proxy.beats",
         "proxy.bus",
         "proxy.console",
         "proxy.notify",

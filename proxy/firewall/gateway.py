@@ -1,7 +1,7 @@
 """Whether clients' connections come to us: the table put in place, taken away, and put in place again.
 
 The supervisor owns it, so that the kernel takes the table when the supervisor dies, and no worker needs a right for it.
-Invariants: connections are taken only while somebody serves them, unless the configuration wants them stopped then;
+Invariants: connections are taken only while all who run serve them, unless the configuration wants them stopped then;
 a new configuration replaces the old table in one transaction, without a moment in between.
 """
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from config.schema import Transparent
 
+_SYSCTLS: Final = Path("/proc/sys")
 _TABLES: Final = (Path("/proc/thread-self/net/tcp"), Path("/proc/thread-self/net/tcp6"))
 _SENDING: Final = frozenset({"01", "04", "08", "09", "0B"})  # ESTABLISHED, and what follows a close of ours
 _PATIENCE: Final = 20.0  # seconds for the process that sets routes, on a busy machine
@@ -44,6 +45,7 @@ class Gateway:
         self._nftables: Nftables | None = None
         self._config: Transparent | None = None
         self._serving = False
+        self._hung = False
         self._ending = False
         self._in_place = ""  # the text of our table, as the kernel has it
         self._routed: set[int] = set()  # families with a route of ours
@@ -52,7 +54,7 @@ class Gateway:
     def taking(self) -> Taking:
         if self._config is None:
             return Taking.OFF
-        if not self._in_place or self._ending:
+        if not self._in_place or self._ending or self._is_stuck:
             return Taking.DIRECT
         return Taking.TAKING if self._serving else Taking.STOPPED
 
@@ -64,9 +66,19 @@ class Gateway:
             self._routed |= set(wanted.families) if wanted.tproxy else set()
         self._settle()
 
-    def serve(self, *, serving: bool) -> None:
-        """Whether any worker takes connections. Raises FirewallError."""
-        self._serving = serving
+    @property
+    def without_service(self) -> str:
+        """What becomes of clients' connections that nobody serves, in words."""
+        return "goes past us" if self._config is not None and self._config.fail == "open" else "waits for it"
+
+    @property
+    def _is_stuck(self) -> bool:
+        """A worker hangs, and its part of the connections would wait in vain."""
+        return self._hung and self._config is not None and self._config.fail == "open"
+
+    def serve(self, *, serving: bool, hung: bool = False) -> None:
+        """Whether any worker takes connections, and whether one of them hangs. Raises FirewallError."""
+        self._serving, self._hung = serving, hung
         self._settle()
 
     def end(self) -> None:
@@ -102,6 +114,8 @@ class Gateway:
         config = self._config
         if config is None:
             return ""
+        if self._is_stuck and self._serving:  # what the others have taken goes on, and what it has, should it wake
+            return ruleset.farewell(ruleset.interception(config))
         if self._ending:  # workers that drain do not serve any more, and have connections all the same
             return ruleset.farewell(ruleset.interception(config)) if self._in_place else ""
         if not self._serving and config.fail == "open":
@@ -132,6 +146,28 @@ def prepare(config: Transparent, *, first: bool) -> None:
         set_routes("remove", (4, 6))  # what a killed instance left
     if wanted.tproxy:
         set_routes("add", wanted.families)
+
+
+_FORWARDING: Final = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+
+
+def find_obstacles(config: Transparent) -> list[str]:
+    """What of this host's settings keeps it from being a gateway: warnings, for it may be changed while we run."""
+    off = [name for family, name in _FORWARDING.items() if _is_off(name, ruleset.interception(config).families, family)]
+    return [
+        f"[transparent]: {name} is off, so this host passes nothing on that it does not take, and"
+        f' fail = "open" opens to nowhere: sysctl -w {name}=1'
+        for name in off
+    ]
+
+
+def _is_off(name: str, families: Collection[int], family: int) -> bool:
+    if family not in families:
+        return False
+    try:
+        return (_SYSCTLS / name.replace(".", "/")).read_text().strip() == "0"
+    except OSError:  # this kernel has no such family
+        return False
 
 
 def _ports_of(config: Transparent) -> frozenset[int]:

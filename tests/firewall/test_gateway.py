@@ -191,6 +191,37 @@ def test_with_no_worker_left_traffic_goes_past_or_stops_as_configured(yard, take
 
 
 @METHODS
+def test_while_a_worker_hangs_new_connections_go_past_and_old_ones_go_on(yard, take, direct, method):
+    taken = take(method=method)
+    listener = next(held.sock for place, held in taken.sockets.items() if place.listen.port == 3129)
+    with connect(yard, ORIGIN) as client, taken.call(lambda: listener.accept()[0]) as old:
+        taken.call(taken.gateway.serve, serving=True, hung=True)
+        assert taken.gateway.taking is Taking.DIRECT
+        assert yard.client.call(knock(yard, ORIGIN, 80)) == b"o"
+        old.sendall(b"y")
+        assert client.recv(1) == b"y"
+    taken.call(taken.gateway.serve, serving=True)
+    assert taken.gateway.taking is Taking.TAKING
+    closed = options(method=method, fail="closed")
+    taken.call(taken.gateway.adopt, closed)
+    taken.call(taken.gateway.serve, serving=True, hung=True)
+    assert taken.gateway.taking is Taking.TAKING
+
+
+def test_a_host_that_forwards_nothing_is_told_so_family_by_family(yard):
+    both = options(clients=LAN)
+    assert yard.gateway.call(gateways.find_obstacles, both) == []
+    yard.gateway.sysctl("net.ipv4.ip_forward", "0")
+    try:
+        (told,) = yard.gateway.call(gateways.find_obstacles, both)
+        assert "sysctl -w net.ipv4.ip_forward=1" in told
+        six = options(clients=tuple(network for network in LAN if network.version == 6))
+        assert yard.gateway.call(gateways.find_obstacles, six) == []
+    finally:
+        yard.gateway.sysctl("net.ipv4.ip_forward", "1")
+
+
+@METHODS
 def test_a_farewell_lets_what_is_taken_go_on_and_takes_nothing_new(yard, take, direct, method):
     taken = take(method=method)
     listener = next(held.sock for place, held in taken.sockets.items() if place.listen.port == 3129)

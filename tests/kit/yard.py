@@ -164,6 +164,10 @@ class Gate:
     def pid(self, name: str) -> int:
         return next(one["pid"] for one in self.state["processes"] if one["name"] == name)
 
+    def states(self) -> dict[str, tuple[str, int]]:
+        """State and pid of each process."""
+        return {one["name"]: (one["state"], one["pid"]) for one in self.state["processes"]}
+
     def log(self) -> list[str]:
         path = self.folder / "access.log"
         return path.read_text().splitlines() if path.exists() else []

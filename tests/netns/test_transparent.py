@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import ssl
@@ -252,6 +253,64 @@ def test_with_its_worker_dead_traffic_goes_past_at_once_and_through_again_when_i
         wait_until(lambda pid=worker: running.pid("worker-0") not in {0, pid} and running.taking == "taking", 20)
     assert running.process.pid == supervisor
     assert "cache-status" in curl(yard, "http://shop.example/")[0]
+
+
+@METHODS
+def test_past_a_worker_that_hangs_traffic_goes_directly_until_it_beats_again(yard, gate, method):
+    running = gate(f'method = "{method}"')
+    worker = running.pid("worker-0")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        wait_until(lambda: running.taking == "direct", 20)
+        assert "cache-status" not in curl(yard, "http://shop.example/")[0]
+        assert "worker-0 hangs" in running.output
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: running.taking == "taking", 20)
+    assert "cache-status" in curl(yard, "http://shop.example/")[0]
+    assert running.pid("worker-0") == worker
+
+
+HA = """
+[ha]
+vip = ["192.168.8.254/24"]
+interval = "100ms"
+nodes = { a = "192.168.8.1", b = "192.168.8.9" }
+"""
+
+
+@METHODS
+@pytest.mark.timeout(120)
+def test_each_process_killed_in_turn_leaves_no_table_rule_route_or_address(yard, gate, method):
+    """The supervisor last: its table goes at once, the address when its lifetime ends; rule and route, harmless without
+    the table, at the next start.
+    """
+
+    def holds():
+        return "192.168.8.254" in yard.gateway.run("ip", "address")
+
+    running = gate(f'method = "{method}"\nspoof = {str(method == "tproxy").lower()}', HA)
+    wait_until(holds, 20)
+    for name in ("worker-0", "admin", "ha"):
+        victim = running.pid(name)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda name=name, victim=victim: running.states()[name] != ("running", victim), 20)
+        wait_until(lambda name=name: running.states()[name][0] == "running", 20)
+        wait_until(lambda: running.taking == "taking" and holds(), 20)
+        assert "cache-status" in curl(yard, "http://shop.example/")[0]
+    others = [process for name, (_, process) in running.states().items() if name != "supervisor"]
+    running.process.kill()
+    running.process.wait(10)
+    wait_until(lambda: "tandem" not in yard.gateway.run("nft", "list", "tables"), 10)
+    wait_until(lambda: not holds(), 10)
+    assert "cache-status" not in curl(yard, "http://shop.example/")[0]
+    wait_until(lambda: not any(Path(f"/proc/{process}").exists() for process in others), 40)
+    again = gate(f'method = "{method}"', HA)
+    wait_until(holds, 20)
+    assert "cache-status" in curl(yard, "http://shop.example/")[0]
+    again.stop()
+    assert nothing_is_left(yard)
+    assert not holds()
 
 
 @METHODS
