@@ -20,6 +20,7 @@ from proxy.http.forwarding import (
     readdress,
     refuse_loop,
     told_beside,
+    told_part,
     without_forgeable,
 )
 from proxy.http.message import RequestHead
@@ -175,6 +176,15 @@ class Planner:
             plan.key += told
         elif plan.bypass is None:
             plan.bypass = Reason.TOLD_BY_HOP
+
+    def remember_endings(self, endings: Iterable[bytes]) -> None:
+        """Of the keys that an earlier life has stored: what trusted hops had told is looked for by purges of this one
+        too.
+        """
+        for ending in endings:
+            told = told_part(ending)
+            if told and len(self.beside) < BESIDE_MAX:
+                self.beside.add(told)
 
     def head_for(
         self,

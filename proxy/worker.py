@@ -98,6 +98,7 @@ class Worker:
         self._neighbours = Neighbours(index)
         self._pools: dict[str, Pool] = {}
         self._disk: Disk | None = None
+        self._leaving: dict[Path, Disk] = {}  # those that a reload has ended
         self._ticker: asyncio.TimerHandle | None = None
         self._expected = 0.0
         self._wall_offset = 0.0
@@ -257,6 +258,7 @@ class Worker:
         before, self._disk = self._disk, None
         self._store.tier = self._store.elsewhere = None
         if before is not None:  # nothing tells it of purges any more, so that nothing of it may be used later
+            self._leaving[before.path] = before
             self._loop.run_in_executor(None, before.forget)
         if folder is None or path is None:
             return
@@ -264,7 +266,17 @@ class Worker:
         if self._index == 0:
             surplus = tuple(disk_file(folder, n) for n in range(settings.workers, region.MAX_WORKERS))
         stale = stale_mark(folder, self._index)
-        self._disk = disk = Disk(self._loop, path, limit, self._store, stale=stale, surplus=surplus)
+        recall = self._pipeline.planner.remember_endings
+        self._disk = disk = Disk(
+            self._loop,
+            path,
+            limit,
+            self._store,
+            stale=stale,
+            surplus=surplus,
+            on_endings=recall,
+            after=self._leaving.pop(path, None),
+        )
         self._store.tier = disk
         self._store.elsewhere = disk.elsewhere
         disk.start()

@@ -195,6 +195,17 @@ def test_a_hop_that_passes_on_its_clients_inventions_does_not_fill_the_cache():
     assert len(own.beside) == 64
 
 
+def test_what_hops_told_in_an_earlier_life_is_known_again_from_keys(planner):
+    key = key_of_hop(planner, b"X-Forwarded-Host: other.test")
+    ending = key[key.index(b"\n") :]
+    mode = Reverse(accept(SITES.encode(), "test"), {})
+    later = Planner(SimpleNamespace(mode=mode, via=b"tandem-x", now=lambda: 0.0, wall=float, logins=None))
+    later.remember_endings([b"\nx-country:de" + ending, ending, b"\ncookie lang=de"])
+    assert later.beside == {ending}
+    later.remember_endings([b"\nx-forwarded-host:%d" % number for number in range(100)])
+    assert len(later.beside) == 64
+
+
 def test_cookies_that_a_rule_ignores_do_not_travel(planner):
     assert b"Cookie" not in sent(planner, b"Cookie: a=1", target=b"/static/a.css")
     assert b"Cookie: a=1\r\n" in sent(planner, b"Cookie: a=1", target=b"/page")

@@ -39,10 +39,16 @@ STEP: Final = 64  # operations written in one transaction, and
 STEP_BYTES: Final = 2**20  # about so many bytes: a look-up waits for one transaction at most
 MOST_LOADS: Final = 256  # look-ups that wait; who comes then asks the origin
 WORTH: Final = 30.0  # seconds of freshness for which one without validator is worth writing
-AGAIN: Final = 30.0  # seconds until a file that could not be used is tried again
+AGAIN: Final = 30.0  # seconds until a file that could not be used is tried again; twice as many after each failure,
+LATEST: Final = 480.0  # but no more
 LOCKED: Final = 0.2  # seconds between tries while a predecessor that was killed still holds it, for
 PATIENCE: Final = 15.0  # so many seconds
 CLOSING: Final = 10.0  # seconds in which what waits is written at the end
+SLOW: Final = (
+    0.5  # seconds after which who waits for the file asks the origin instead, and others do not wait at all for
+)
+AVOIDED: Final = 5.0  # so many seconds
+ENDINGS: Final = 1024  # of keys in the file that are told when it is opened
 
 
 class Away(Exception):  # noqa: N818 - what is so
@@ -134,6 +140,8 @@ class Disk:
         *,
         stale: Path | None = None,
         surplus: Iterable[Path] = (),
+        on_endings: Callable[[list[bytes]], None] | None = None,
+        after: Disk | None = None,
     ) -> None:
         self._loop = loop
         self.path = path
@@ -141,11 +149,17 @@ class Disk:
         self._store = store
         self._stale = stale
         self._surplus = tuple(surplus)  # files of workers that are no more: purges would not reach them
+        self._on_endings = on_endings  # is told what the keys in the file have behind their addresses
+        self._after = after  # one that had this file and may still be leaving it
         self.counts = Counts()
         self._operations: deque[Operation] = deque()
         self._waiting: deque[bytes] = deque()  # keys to look for
         self._turn = threading.Condition()
         self._closing = False
+        self._gone = False  # the file is to go with this
+        self._locked = True  # perhaps only for a moment, by a predecessor
+        self._avoided = 0.0  # the loop's time until which nobody waits for the file, because it was slow
+        self._pause = AGAIN  # seconds before the next try
         self._wipe = False  # what is in the file may not be used any more
         self._queued = 0  # bytes
         self._pending: Counter[bytes] = Counter()  # operations under way, by key
@@ -237,14 +251,22 @@ class Disk:
         if loading is None:
             if not self._open or self._broad or key in self._pending or len(self._loading) >= MOST_LOADS:
                 return None
+            if self._avoided and self._loop.time() < self._avoided:
+                return None
             loading = self._loading[key] = _Loading(self._loop.create_future())
             with self._turn:
                 self._waiting.append(key)
                 self._turn.notify()
-        return self._arrival(key, loading)
+        return None if loading.void else self._arrival(key, loading)
 
     async def _arrival(self, key: bytes, loading: _Loading) -> Variants:
-        await asyncio.shield(loading.future)
+        try:
+            await asyncio.wait_for(asyncio.shield(loading.future), SLOW)
+        except TimeoutError:
+            loading.void = True  # what it brings would be older than what the origin is asked for now
+            if not self._avoided:
+                log.warning("the cache on disk is slow: while it is, what is not in memory is fetched (%s)", self.path)
+            self._avoided = self._loop.time() + AVOIDED
         return self._store.variants(key)
 
     def _loaded(self, key: bytes, found: list[StoredResponse]) -> None:
@@ -289,22 +311,25 @@ class Disk:
 
     def forget(self) -> None:
         """It has ended, and what it had is gone. Blocks."""
-        self._wipe = True
+        self._gone = True
         self.close()
-        with suppress(OSError):
-            _remove(self.path)
 
     # ---- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         shelf: Shelf | None = None
-        tried = -AGAIN
+        tried = -LATEST
+        if self._after is not None:
+            self._after._thread.join()  # noqa: SLF001 - another of this class
+            self._after = None
         begun = time.monotonic()
         while True:
-            if shelf is None and time.monotonic() - tried >= (LOCKED if self._is_young(begun) else AGAIN):
+            waits = self._locked and self._is_young(begun)
+            pause = LOCKED if waits else self._pause
+            if shelf is None and time.monotonic() - tried >= pause:
                 tried = time.monotonic()
-                shelf = self._try_open(quiet=self._is_young(begun))
-            keys, operations, over = self._take(ready=shelf is not None, hold=shelf is None and self._is_young(begun))
+                shelf = self._try_open(quiet=waits)
+            keys, operations, over = self._take(ready=shelf is not None, hold=shelf is None and self._locked and waits)
             try:
                 if shelf is not None and (self._wipe or self._is_stale()):
                     shelf = self._begin_anew(shelf)
@@ -317,12 +342,36 @@ class Disk:
             if shelf is not None:
                 with suppress(ShelfError):
                     self.counts.bytes, self.counts.entries = shelf.bytes, shelf.entries
+                if self._said and time.monotonic() - tried > LATEST:
+                    self._said, self._pause = "", AGAIN  # it has been well for long
             else:
                 self.counts.bytes = self.counts.entries = 0
             if over:
                 break
-        if shelf is not None:
+        if self._gone:
+            self._leave_nothing(shelf)
+        elif shelf is not None:
             shelf.close()
+
+    def _leave_nothing(self, shelf: Shelf | None) -> None:
+        """The file goes. One that was never had may be another process's: it is marked, to be begun anew by who has it
+        next.
+        """
+        self._open = False
+        with suppress(OSError):
+            if shelf is not None:
+                shelf.close()
+                _remove(self.path)
+            else:
+                self._is_void()
+        with self._turn:
+            keys, operations = list(self._waiting), list(self._operations)
+            self._waiting.clear()
+            self._operations.clear()
+        for key in keys:
+            self._in_loop(self._loaded, key, [])
+        told = [one.future for one in operations if isinstance(one, Told)]
+        self._in_loop(self._written, operations, told, "")
 
     def _is_young(self, begun: float) -> bool:
         return time.monotonic() - begun < PATIENCE
@@ -342,7 +391,7 @@ class Disk:
             while self._operations and len(operations) < STEP and size < STEP_BYTES and (self._closing or not hold):
                 operations.append(one := self._operations.popleft())
                 size += one.stored.weight if isinstance(one, Put) else 0
-            return keys, operations, self._closing and not self._operations
+            return keys, operations, self._closing and (self._gone or not self._operations)
 
     def _try_open(self, *, quiet: bool) -> Shelf | None:
         """The file; None where it cannot be had for now, which is told once."""
@@ -357,18 +406,23 @@ class Disk:
                     raise
                 self._tell_damage(problem)
                 shelf = Shelf(self.path, self._limit)
+            endings = shelf.endings(ENDINGS) if self._on_endings is not None else []
         except (ShelfError, OSError) as problem:
-            if not quiet or "locked" not in str(problem):
+            self._locked = "locked" in str(problem)
+            if not (quiet and self._locked):
                 self._tell(f"the cache on disk is not used: {problem}")
             return None
-        self._tell("")
+        if self._on_endings is not None and endings:
+            self._in_loop(self._on_endings, endings)
+        self._locked = False
         self._open = True
         return shelf
 
     def _tell(self, trouble: str) -> None:
-        if trouble and trouble != self._said:
+        if trouble != self._said:
             log.warning("%s", trouble)
         self._said = trouble
+        self._pause = min(LATEST, 2 * self._pause)
 
     def _tell_damage(self, problem: ShelfError) -> None:
         aside = set_aside(self.path)
@@ -397,7 +451,8 @@ class Disk:
         told = [one.future for one in operations if isinstance(one, Told)]
         if shelf is None:
             self._wipe = self._wipe or any(not isinstance(one, (Told, Resize)) for one in operations)
-            self._in_loop(self._written, operations, told, self._said or "the file is not open")
+            problem = "" if not told or self._is_void() else self._said or "the file is not open"
+            self._in_loop(self._written, operations, told, problem)
             return
         shelf.begin()
         for one in operations:
@@ -406,6 +461,16 @@ class Disk:
         if told:
             shelf.sync()
         self._in_loop(self._written, operations, told, "")
+
+    def _is_void(self) -> bool:
+        """Nothing of a file that is not open comes back in this life or another: there is none, or it is marked."""
+        with suppress(OSError):
+            if not self.path.exists():
+                return True
+            if self._stale is not None:
+                self._stale.touch(mode=0o600)
+                return True
+        return False
 
     def _apply(self, shelf: Shelf, operation: Operation) -> None:
         match operation:
@@ -447,8 +512,8 @@ class Disk:
                 _remove(self.path)
                 self._tell(f"the cache on disk is begun anew: {problem}")
         except OSError as why:
-            left = str(why)
             self._wipe = True
+            left = "" if self._is_void() else str(why)
         for key in keys:
             self._in_loop(self._loaded, key, [])
         self._in_loop(self._written, operations, told, left)

@@ -187,7 +187,12 @@ class Shelf:
         self.entries -= gone.rowcount
 
     def purge_key(self, key: bytes, *, soft: bool) -> None:
+        """And keys that only add lines to it: what a configuration or a trusted hop has added in an earlier life need
+        not be known any more. A hop that ends TLS asks under http for what its clients know as https.
+        """
         self._purge("key = ?", key, soft=soft)
+        for whole in {key, key.replace(b"https://", b"http://", 1)}:
+            self._purge("key > ? AND key < ?", whole + b"\n", whole + b"\x0b", soft=soft)
 
     def purge_tag(self, tag: bytes, *, soft: bool) -> None:
         self._purge("id IN (SELECT id FROM tags WHERE tag = ?)", tag, soft=soft)
@@ -252,6 +257,15 @@ class Shelf:
                 stored.outdate(current_age(stored, mono))
             found.append(stored)
         return found, damaged
+
+    def endings(self, most: int) -> list[bytes]:
+        """What keys have behind their addresses, each once, at most so many."""
+        with _translated(self.path):
+            rows = self._db.execute(
+                "SELECT DISTINCT substr(key, instr(key, x'0a')) FROM entries WHERE instr(key, x'0a') > 0 LIMIT ?",
+                (most,),
+            )
+            return [bytes(ending) for (ending,) in rows]
 
     def _pages(self) -> int:
         """Pages in use."""

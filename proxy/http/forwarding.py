@@ -136,6 +136,12 @@ def told_beside(request: RequestHead) -> bytes:
     return b"".join(sorted(told))
 
 
+def told_part(ending: bytes) -> bytes:
+    """Of what stands behind the address in a key, the lines of `told_beside`."""
+    lines = [line for line in ending.split(b"\n") if may_be_forged(line.partition(b":")[0])]
+    return b"".join(b"\n" + line for line in lines)
+
+
 def _said_anew(request: RequestHead, forwarded: bytes) -> bytes:
     """The parameters of Forwarded but for addresses, and for what the target says itself (RFC 7239 §5)."""
     known = {b"proto": request.scheme, b"host": request.authority}

@@ -1,14 +1,19 @@
 """What the store tells its tier is on disk in the order of its causes, and comes back when it is asked for."""
 
 import asyncio
+import os
+import subprocess
+import threading
+from contextlib import nullcontext, suppress
 
 import pytest
 
 from proxy.cache import disk as module
 from proxy.cache.disk import Away, Disk
-from proxy.cache.shelf import LEAST
+from proxy.cache.shelf import LEAST, Shelf
 from proxy.cache.store import Store
 from tests.cache.test_shelf import stored
+from tests.kit import raw
 
 
 class Life:
@@ -151,16 +156,164 @@ def test_a_damaged_file_is_set_aside_with_one_line(tmp_path, caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_folder_that_cannot_be_had_is_told_and_a_purge_does_not_pretend(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("marks", [True, False])
+def test_a_file_that_cannot_be_had_is_told_and_a_purge_says_what_of_it_may_come_back(
+    tmp_path, monkeypatch, caplog, marks
+):
     monkeypatch.setattr(module, "PATIENCE", 0.0)
+    stale = tmp_path / "stale"
+    (tmp_path / "cache").mkdir()  # where the file should be
+
+    async def life():
+        async with Life(tmp_path, stale=stale if marks else None) as one:
+            one.store.put(fresh())
+            with nullcontext() if marks else pytest.raises(Away):
+                await one.disk.settled()
+            assert one.disk.elsewhere(b"http://a/") is None
+
+    asyncio.run(life())
+    assert stale.exists() == marks
+    assert len(caplog.records) == 1
+
+
+def test_where_there_can_be_no_file_nothing_comes_back_and_a_purge_is_done(tmp_path, caplog):
     (tmp_path / "file").write_text("")
 
     async def life():
         async with Life(tmp_path / "file") as one:
             one.store.put(fresh())
-            with pytest.raises(Away):
-                await one.disk.settled()
-            assert one.disk.elsewhere(b"http://a/") is None
+            one.store.purge_key(b"http://a/")
+            await one.disk.settled()
 
     asyncio.run(life())
-    assert "not used" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_what_a_hop_told_in_an_earlier_life_does_not_save_a_response_from_a_purge(tmp_path):
+    told = b"\nx-forwarded-proto:https"
+    heard = []
+
+    async def lives():
+        async with Life(tmp_path) as one:
+            for key in (b"http://a/", b"http://a/" + told, b"http://a/b" + told, b"http://ab/"):
+                one.store.put(fresh(key=key))
+        async with Life(tmp_path, on_endings=heard.append) as two:
+            await two.disk.settled()
+            two.store.purge_key(b"https://a/")
+            assert await two.find(b"http://a/" + told) == ()
+            assert len(await two.find(b"http://a/")) == 1
+            two.store.purge_key(b"http://a/")
+            assert await two.find(b"http://a/") == ()
+            for key in (b"http://a/b" + told, b"http://ab/"):
+                assert len(await two.find(key)) == 1
+
+    asyncio.run(lives())
+    assert heard == [[told]]
+
+
+def test_who_waits_for_a_disk_that_hangs_soon_asks_the_origin(tmp_path, monkeypatch, caplog):
+    """The file's reading is held up by the test: a disk that hangs cannot be had otherwise."""
+    monkeypatch.setattr(module, "SLOW", 0.05)
+    gate, load = threading.Event(), Shelf.load
+
+    def hang(*given, **more):
+        assert gate.wait(10)
+        return load(*given, **more)
+
+    async def lives():
+        async with Life(tmp_path) as one:
+            one.store.put(fresh())
+        async with Life(tmp_path) as two:
+            await two.disk.settled()
+            monkeypatch.setattr(Shelf, "load", hang)
+            assert await two.disk.elsewhere(b"http://a/") == ()
+            assert two.disk.elsewhere(b"http://a/") is None, "nobody joins one that is late"
+            assert two.disk.elsewhere(b"http://b/") is None, "and others do not wait at all"
+            gate.set()
+            await two.disk.settled()
+            await asyncio.sleep(0)
+            assert two.store.entries == 0, "what comes late is older than what was asked for meanwhile"
+            two.disk._avoided = asyncio.get_running_loop().time()
+            assert len(await two.find()) == 1
+
+    asyncio.run(lives())
+    assert len(caplog.records) == 1
+
+
+def test_a_path_that_moves_there_and_back_is_used_by_one_at_a_time(tmp_path):
+    async def lives():
+        for number in range(5):
+            one = Life(tmp_path)
+            one.disk.start()
+            one.store.put(fresh(body=b"%d" % number))
+            await one.disk.settled()
+            assert (tmp_path / "cache").exists()
+            ending = asyncio.create_task(asyncio.to_thread(one.disk.forget))
+            async with Life(tmp_path) as two:  # the configuration says this path again
+                two.store.put(fresh(key=b"http://new/"))
+                await two.disk.settled()
+                await ending
+                assert (tmp_path / "cache").exists(), "what is written has a name"
+                assert await two.find() == (), "nobody told of purges meanwhile"
+                assert len(await two.find(b"http://new/")) == 1
+
+    asyncio.run(lives())
+
+
+def test_a_path_that_is_given_up_leaves_nothing_and_tells_who_waits(tmp_path):
+    async def life():
+        one = Life(tmp_path)
+        one.disk.start()
+        one.store.put(fresh())
+        await one.disk.settled()
+        waits = asyncio.create_task(one.disk.settled())
+        await asyncio.sleep(0)
+        await asyncio.to_thread(one.disk.forget)
+        await waits
+        assert list(tmp_path.iterdir()) == []
+
+    asyncio.run(life())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_full_disk_costs_the_cache_there_and_is_told_once(tmp_path, caplog):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+
+    async def life():
+        async with Life(small, memory=64 << 20) as one:
+            for number in range(300):
+                one.store.put(fresh(key=b"%d" % number, body=os.urandom(20_000)))
+                if number % 50 == 0:
+                    with suppress(Away):
+                        await one.disk.settled()
+            raw.wait_until(lambda: one.disk.counts.dropped, what="the disk full")
+            assert one.store.entries == 300, "memory is as it was"
+            one.store.purge_key(b"1")
+            with suppress(Away):
+                await one.disk.settled()
+        async with Life(small) as two:
+            assert await two.find(b"1") == (), "what was purged meanwhile does not come back"
+
+    try:
+        asyncio.run(life())
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+    assert len(caplog.records) == 1, caplog.text
+    assert "full" in caplog.text
+
+
+def test_a_file_that_is_damaged_at_every_start_is_begun_anew_at_every_start(tmp_path, caplog):
+    async def life(count):
+        async with Life(tmp_path) as one:
+            assert await one.find() == ()
+            one.store.put(fresh())
+            await one.disk.settled()
+        assert len(caplog.records) == count
+        (tmp_path / "cache").write_bytes(b"rubbish" * 5000)
+
+    (tmp_path / "cache").write_bytes(b"rubbish" * 5000)
+    for count in (1, 2, 3):
+        asyncio.run(life(count))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["cache", "cache.damaged"], "old ones do not heap up"

@@ -61,3 +61,70 @@ def test_a_damaged_file_costs_the_cache_and_nothing_else(tmp_path, origin):
         for number in range(50):
             assert raw.get(again.at, f"/{number}").body == f"/{number}".encode() * 50
         raw.wait_until(lambda: "damaged" in again.output, what="a line in the log")
+
+
+def test_a_file_that_cannot_be_used_costs_no_request_and_no_purge(tmp_path, origin):
+    """Where the file should be there is a folder, as good as wrong rights or another owner, for root too."""
+    (tmp_path / "disk" / "worker-0.cache").mkdir(parents=True)
+    with start_proxy(tmp_path, reverse(origin.address, rest=REST)) as proxy:
+        for _ in range(2):
+            for number in range(30):
+                assert raw.get(proxy.at, f"/{number}").body == f"/{number}".encode() * 50
+        assert len(origin.targets()) == 30, "the memory does its part"
+        assert proxy.command("purge", "--hard", "--all").returncode == 0
+        raw.get(proxy.at, "/1")
+        assert len(origin.targets()) == 31
+        raw.wait_until(lambda: "not used" in proxy.output, what="a line in the log")
+
+
+def test_a_reload_moves_the_file_turns_it_off_and_on_and_leaves_nothing_behind(tmp_path, origin):
+    def files():
+        return sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.cache"))
+
+    toml = reverse(origin.address, rest=REST)
+    with start_proxy(tmp_path, toml) as proxy:
+        raw.get(proxy.at, "/a")
+        written(proxy, 1)
+        for text, where in (
+            (toml.replace('"disk"', '"other"'), ["other/worker-0.cache"]),
+            (toml.replace('path = "disk"', ""), []),
+            (toml, ["disk/worker-0.cache"]),
+        ):
+            proxy.reload(text)
+            raw.wait_until(lambda where=where: files() == where, what=f"{where}, not {files()}")
+            assert "hit" in raw.get(proxy.at, "/a").get("cache-status"), "the memory keeps what it has"
+            raw.get(proxy.at, f"/{len(where)}{where}".replace(" ", ""))
+            if where:
+                written(proxy, 1)
+        assert proxy.metric("tandem_disk_dropped_total") == 0
+
+
+def test_killed_while_it_writes_it_loses_at_most_what_was_not_written(tmp_path, origin):
+    toml = reverse(origin.address, rest=REST)
+    proxy = start_proxy(tmp_path, toml)
+    for number in range(300):
+        raw.get(proxy.at, f"/{number}")
+    raw.wait_until(lambda: proxy.metric("tandem_disk_entries") >= 1, what="some on disk")
+    proxy.kill9()
+    proxy.stop()
+    with start_proxy(tmp_path, toml) as again:
+        raw.wait_until(lambda: again.metric("tandem_disk_entries") >= 1, what="the file open")
+        for number in range(300):
+            assert raw.get(again.at, f"/{number}").body == f"/{number}".encode() * 50
+        assert again.metric("tandem_disk_damaged_total") == 0
+        assert "damaged" not in again.output
+
+
+def test_two_instances_on_one_path_do_not_hurt_each_other(tmp_path, origin):
+    shared = REST.replace('"disk"', f'"{tmp_path}/shared"')
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with start_proxy(tmp_path / "one", reverse(origin.address, rest=shared)) as one:
+        raw.get(one.at, "/a")
+        written(one, 1)
+        with start_proxy(tmp_path / "two", reverse(origin.address, rest=shared)) as two:
+            for number in range(30):
+                assert raw.get(two.at, f"/{number}").status == 200
+                assert raw.get(one.at, f"/{number}").status == 200
+            written(one, 31)
+            assert two.metric("tandem_disk_entries") == 0
