@@ -1,7 +1,7 @@
 """Mirrors of package registries: which of them is asked for, what stays for ever there by its name, and for how long
 the rest answers. Pure.
 
-A client asks the proxy itself, in origin-form, for a path below the mirror's; below `+N/` there are the further places
+A client asks the proxy itself, in origin-form, for a path below the mirror's; below `~N/` there are the further places
 that its indexes lead to. What a name alone identifies is kept for a year; what must agree with another file (a Release
 and its lists, metadata and its checksum) is asked for anew each time, which costs a 304; other indexes answer for
 `index`.
@@ -23,6 +23,7 @@ from proxy.exchange import Mirrored, Origin, PoolSpec, Route
 from proxy.http.checks import DEFAULT_PORTS
 from proxy.http.links import Links, Place
 from proxy.http.message import RequestHead
+from proxy.modes.reverse import unescaped
 from proxy.policy.rules import CacheRules
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Mirror:
 
     def origin_of(self, request: RequestHead) -> Origin:
         """Who would be asked."""
-        return self._origins[self._base(request.path)]
+        return self._origins[self._base(unescaped(request.path))]
 
     def _base(self, path: bytes) -> int:
         places = self._links.places
@@ -130,9 +131,10 @@ class Mirror:
             return Failure(errors.NO_METHOD, f"{request.method.decode('ascii')} to a mirror")
         if _DOTS.search(request.path):
             return Failure(errors.NOT_FOUND, "a path of a mirror has no dot segments")
-        base = self._base(request.path)
+        path = unescaped(request.path)
+        base = self._base(path)
         place = self._links.places[base]
-        below = request.path[len(place.here) :]
+        below = path[len(place.here) :]
         keep = keeping(self.kind, below)
         rewrites = keep is not Keeping.FOREVER and bool(self.kind.links)
         fields = self._fields(request.fields, rewrites=rewrites)
@@ -197,7 +199,7 @@ def _place(options: Options, number: int, text: str) -> Place:
     scheme = address.scheme.encode()
     host = bracket(address.host).encode()
     authority = host if address.port == DEFAULT_PORTS[scheme] else b"%b:%d" % (host, address.port)
-    here = options.path if number == 0 else f"{options.path}+{number - 1}/"
+    here = options.path if number == 0 else f"{options.path}~{number - 1}/"
     return Place(scheme, authority, base.encode(), here.encode())
 
 

@@ -212,7 +212,7 @@ class Patterns:
         suffixes: list[tuple[bytes, int]] = []
         for number, group in enumerate(groups):
             for pattern in group:
-                match _unescaped(pattern.encode()).split(b"*"):
+                match unescaped(pattern.encode()).split(b"*"):
                     case [whole]:
                         self._exact.setdefault(whole, number)
                     case [b"", b""]:
@@ -263,7 +263,7 @@ class _Starts:
         return self._numbers[found.lastindex - 1]
 
 
-def _unescaped(path: bytes) -> bytes:
+def unescaped(path: bytes) -> bytes:
     """The path with escaped unreserved characters in clear (RFC 3986 §6.2.2.2)."""
     if b"%" not in path:
         return path
@@ -304,7 +304,7 @@ class _Site:
     def decide(self, request: RequestHead) -> Route | FixedAnswer | Failure:
         path = request.path
         if b"%" in path:
-            path = _unescaped(path)
+            path = unescaped(path)
         if self._dropped is not None and b";" in path:
             path = self._dropped.sub(b"", path)
         first = self._paths.first(path)

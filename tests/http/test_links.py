@@ -10,9 +10,9 @@ from proxy.http.links import Links, Place, Turner, asked_again
 from proxy.http.message import Fields, ResponseHead
 
 INDEX = Place(b"https", b"index.example", b"/root/", b"/pypi/")
-FILES = Place(b"https", b"files.example", b"/", b"/pypi/+0/")
-DEEP = Place(b"https", b"files.example", b"/deep/", b"/pypi/+1/")
-ODD = Place(b"http", b"[::1]:8080", b"/", b"/pypi/+2/")
+FILES = Place(b"https", b"files.example", b"/", b"/pypi/~0/")
+DEEP = Place(b"https", b"files.example", b"/deep/", b"/pypi/~1/")
+ODD = Place(b"http", b"[::1]:8080", b"/", b"/pypi/~2/")
 LINKS = Links((INDEX, FILES, DEEP, ODD), (b"text/html", b"application/json"))
 
 
@@ -24,16 +24,16 @@ def turn(body, links=LINKS, base=0):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (b'<a href="https://files.example/a.whl#sha256=1">', b'<a href="/pypi/+0/a.whl#sha256=1">'),
-        (b"<a href='https://FILES.example:443/a'>", b"<a href='/pypi/+0/a'>"),
-        (b"<a href=https://files.example/a>", b"<a href=/pypi/+0/a>"),
-        (b'<a href="//files.example/a">', b'<a href="/pypi/+0/a">'),
-        (b'<a href="https://files.example/deep/a">', b'<a href="/pypi/+1/a">'),
-        (b'<a href="http://[::1]:8080/a">', b'<a href="/pypi/+2/a">'),
+        (b'<a href="https://files.example/a.whl#sha256=1">', b'<a href="/pypi/~0/a.whl#sha256=1">'),
+        (b"<a href='https://FILES.example:443/a'>", b"<a href='/pypi/~0/a'>"),
+        (b"<a href=https://files.example/a>", b"<a href=/pypi/~0/a>"),
+        (b'<a href="//files.example/a">', b'<a href="/pypi/~0/a">'),
+        (b'<a href="https://files.example/deep/a">', b'<a href="/pypi/~1/a">'),
+        (b'<a href="http://[::1]:8080/a">', b'<a href="/pypi/~2/a">'),
         (b'<a href="/root/packages/a">', b'<a href="/pypi/packages/a">'),
         (b'<A HREF = "/root/a">', b'<A HREF = "/pypi/a">'),
         (b'{"url": "/root/a"}', b'{"url": "/pypi/a"}'),
-        (b'{"url":"https:\\/\\/files.example\\/a\\/b"}', b'{"url":"\\/pypi\\/+0\\/a\\/b"}'),
+        (b'{"url":"https:\\/\\/files.example\\/a\\/b"}', b'{"url":"\\/pypi\\/~0\\/a\\/b"}'),
         # what stays
         (b'<a href="/other/a">', None),
         (b'<a href="../../packages/a">', None),
@@ -58,7 +58,7 @@ def test_a_front_stands_before_paths_where_links_have_to_be_whole():
     links = Links(LINKS.places, LINKS.types, b"http://proxy:3128")
     body = {"dist": {"tarball": "https://files.example/a/-/a-1.tgz"}}
     assert json.loads(turn(json.dumps(body).encode(), links)) == {
-        "dist": {"tarball": "http://proxy:3128/pypi/+0/a/-/a-1.tgz"}
+        "dist": {"tarball": "http://proxy:3128/pypi/~0/a/-/a-1.tgz"}
     }
 
 
@@ -95,7 +95,7 @@ def test_what_is_held_back_is_bounded():
 @pytest.mark.parametrize(
     ("location", "here"),
     [
-        (b"https://files.example/a?b#c", b"/pypi/+0/a?b#c"),
+        (b"https://files.example/a?b#c", b"/pypi/~0/a?b#c"),
         (b"https://index.example/root/simple/a/", b"/pypi/simple/a/"),
         (b"/root/simple/a/", b"/pypi/simple/a/"),
         (b"/login", b"https://index.example/login"),

@@ -88,12 +88,18 @@ def test_a_request_below_the_path_goes_to_the_origin_below_its_own():
     )
 
 
-def test_a_request_below_plus_goes_to_the_further_place():
-    way = ask(build(), b"/m/+0/" + SHA + b"/a.whl")
+def test_a_request_below_a_tilde_goes_to_the_further_place():
+    way = ask(build(), b"/m/~0/" + SHA + b"/a.whl")
     assert way.mirrored.request.authority == b"files.example"
     assert way.mirrored.request.path == b"/f/" + SHA + b"/a.whl"
     assert way.mirrored.follows
     assert not way.mirrored.rewrites
+
+
+def test_escaped_letters_mean_what_they_are():
+    mode = build()
+    assert ask(mode, b"/m/%7E0/" + SHA + b"/%61.whl").mirrored.request.path == b"/f/" + SHA + b"/a.whl"
+    assert ask(mode, b"/m/@s%2fa").mirrored.request.path == b"/root/@s%2fa"
 
 
 def test_what_is_not_below_it_is_asked_of_the_proxy_itself():
@@ -119,7 +125,7 @@ def test_only_reading_is_mirrored():
 
 def test_lifetimes_are_those_of_the_kind():
     mode = build("pypi")
-    forever, short = ask(mode, b"/m/+0/" + SHA + b"/a.whl").rules, ask(mode, b"/m/simple/a/").rules
+    forever, short = ask(mode, b"/m/~0/" + SHA + b"/a.whl").rules, ask(mode, b"/m/simple/a/").rules
     assert forever.min_ttl == YEAR
     assert dict(forever.status_ttl)[200] == YEAR
     assert short.max_ttl == 60.0
@@ -154,7 +160,7 @@ def test_links_are_turned_in_what_can_be_read():
     assert b"range" not in sent
     assert b"cookie" not in sent
     assert sent.get(b"accept") == b"x"
-    sent = ask(build(), b"/m/+0/" + SHA + b"/a.whl", *lines).mirrored.sent.fields
+    sent = ask(build(), b"/m/~0/" + SHA + b"/a.whl", *lines).mirrored.sent.fields
     assert sent.get(b"accept-encoding") == b"gzip"
     assert sent.get(b"range") == b"bytes=0-1"
 
@@ -164,7 +170,7 @@ def test_the_token_is_for_the_origin_alone_and_in_no_key():
     index = ask(mode, b"/m/simple/a/", (b"Authorization", b"Basic client"))
     assert index.mirrored.sent.fields.all(b"authorization") == [b"Bearer secret"]
     assert b"authorization" not in index.mirrored.request.fields
-    assert b"authorization" not in ask(mode, b"/m/+0/a").mirrored.sent.fields
+    assert b"authorization" not in ask(mode, b"/m/~0/a").mirrored.sent.fields
     assert ask(build(), b"/m/a", (b"Authorization", b"x")).mirrored.sent.fields.get(b"authorization") == b"x"
 
 

@@ -48,12 +48,12 @@ def test_an_index_links_to_the_mirror_and_the_file_behind_it_is_fetched_once():
         bench.index.fields["/"] = HTML
         bench.files.files[f"/packages{WHEEL}"] = b"x" * 300_000
         first = bench.get("/m/simple/a/")
-        assert first.body == f'<a href="/m/+0{WHEEL}#sha256=1">a</a>'.encode()
+        assert first.body == f'<a href="/m/~0{WHEEL}#sha256=1">a</a>'.encode()
         assert bench.get("/m/simple/a/").body == first.body
         for _ in range(3):
-            assert bench.get(f"/m/+0{WHEEL}").body == b"x" * 300_000
+            assert bench.get(f"/m/~0{WHEEL}").body == b"x" * 300_000
             bench.stack.advance(3600)
-        assert bench.get(f"/m/+0{WHEEL}", "Range: bytes=5-9").body == b"xxxxx"
+        assert bench.get(f"/m/~0{WHEEL}", "Range: bytes=5-9").body == b"xxxxx"
         assert (bench.index.count("/simple/a/"), bench.files.count(f"/packages{WHEEL}")) == (1, 1)
         [(_, asked)] = bench.index.seen
         assert asked["accept-encoding"] == "identity"
@@ -66,9 +66,9 @@ def test_a_long_index_is_turned_while_it_passes_and_head_says_nothing_of_its_len
         bench.index.fields["/"] = HTML
         head = bench.get("/m/simple/a/", method="HEAD")
         assert (head.status, head.get("content-length"), head.get("accept-ranges")) == (200, None, None)
-        assert bench.get("/m/simple/a/").body == f'<a href="/m/+0{WHEEL}">a</a>\n'.encode() * 20_000
+        assert bench.get("/m/simple/a/").body == f'<a href="/m/~0{WHEEL}">a</a>\n'.encode() * 20_000
         again = bench.get("/m/simple/a/", "Range: bytes=0-4")
-        assert (again.status, len(again.body)) == (200, len(f'<a href="/m/+0{WHEEL}">a</a>\n') * 20_000)
+        assert (again.status, len(again.body)) == (200, len(f'<a href="/m/~0{WHEEL}">a</a>\n') * 20_000)
         assert bench.index.statuses == [200, 200]
 
 
