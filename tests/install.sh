@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(
-  apache2-utils chromium curl default-jdk-headless git haproxy iproute2 keepalived nftables nginx-light nodejs redis-server squid
+  apache2-utils chromium curl default-jdk-headless git gnupg haproxy iproute2 keepalived nftables nginx-light nodejs redis-server squid
   stress-ng tinyproxy tomcat10 tomcat10-examples varnish wget wrk
 )
 services=(haproxy keepalived nftables nginx redis-server squid tinyproxy tomcat10 varnish varnishncsa)

@@ -54,6 +54,13 @@ def test_each_example_is_accepted_with_a_site_and_without_a_warning(document, tm
         assert not doubts, (example, doubts)
 
 
+def test_the_examples_of_mirrors_are_accepted_without_a_warning(tmp_path):
+    first, *others = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/mirrors.md").read_text(), re.DOTALL)
+    assert others
+    for example in (first, *(first + other for other in others)):
+        assert not parse(example.encode(), "docs/mirrors.md", tmp_path).warnings
+
+
 def test_each_make_target_in_the_readme_exists():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`?make ([a-z-]+)", (ROOT / "README.md").read_text()):
