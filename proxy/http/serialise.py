@@ -61,3 +61,19 @@ def response_bytes(status: int, reason: bytes, lines: Sequence[Line]) -> bytes:
     if reason.translate(None, TEXT):
         raise UnsafeHeadError("control byte in the reason")
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, field_bytes(lines))
+
+
+def framing_lines(length: int | None, *, chunked: bool, keep: bool, old: bool) -> tuple[Line, ...]:
+    """How a client finds the end of a response, and whether another may follow (RFC 9112 §6.3, §9.3); `old` is a client
+    of HTTP/1.0. A length of None is unknown, or is not said.
+    """
+    lines: list[Line] = []
+    if length is not None:
+        lines.append((b"Content-Length", b"%d" % length))
+    elif chunked:
+        lines.append((b"Transfer-Encoding", b"chunked"))
+    if not keep:
+        lines.append((b"Connection", b"close"))
+    elif old:
+        lines.append((b"Connection", b"keep-alive"))
+    return tuple(lines)

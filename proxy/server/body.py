@@ -38,6 +38,7 @@ class RequestBody:
         "_chunks",
         "_held",
         "_holding",
+        "_measured",
         "_most",
         "_paused",
         "_remaining",
@@ -61,6 +62,19 @@ class RequestBody:
         self._holding = 0
         self._paused = False
         self._most = 0
+        self._measured: tuple[float, int] = (0.0, 0)
+
+    def measure(self, now: float) -> None:
+        """Its speed counts from here on."""
+        self._measured = (now, self.size)
+
+    def is_too_slow(self, now: float, window: float, least: float) -> bool:
+        """It drips below its least speed, bytes a second over the window in which it must not stand still either."""
+        since, size = self._measured
+        if now - since < window:
+            return False
+        self.measure(now)
+        return self.size - size < least * (now - since)
 
     def limit(self, most: int) -> None:
         """No more than this many bytes are taken; 0 for no bound."""

@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Hashable
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiohttp.base_protocol import BaseProtocol
 from cachetools import FIFOCache, LRUCache
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from proxy.server.splicing import SplicedConnection
     from proxy.wheel import Wheel
 
-    Connection = ClientConnection | SplicedConnection
+    Connection: TypeAlias = ClientConnection | SplicedConnection
 
 LONGEST_KEPT_HEAD = 8192  # bytes; longer heads are rare and take the long way
 FRESH = 0.25  # seconds in which a client that has connected asks: a long way there and back

@@ -13,8 +13,6 @@ closes (RFC 9112 §9.6); `_quick` is True only while nothing is buffered, in fli
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import socket
 import struct
 from math import inf
@@ -25,11 +23,12 @@ from proxy.cache.memo import COPY_BELOW, Answer
 from proxy.chunked import ChunkedBody
 from proxy.errors import Failure
 from proxy.exchange import NO_BODY, Client, Exchange, Outcome
-from proxy.http.serialise import response_bytes
+from proxy.http.serialise import framing_lines, response_bytes
 from proxy.outbox import Sender
 from proxy.server.body import RawBody, RequestBody
+from proxy.server.handover import Handover
 from proxy.server.hoard import LIGHT
-from proxy.server.transports import TransportTunnel
+from proxy.server.unread import Unread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,13 +36,12 @@ if TYPE_CHECKING:
     from proxy.cache.memo import Memo
     from proxy.exchange import BodyReader, TunnelOver
     from proxy.http.checks import CheckedRequest
-    from proxy.http.message import Line, ResponseHead
+    from proxy.http.message import ResponseHead
     from proxy.plan import Plan
     from proxy.server.front import Door, Front
+    from proxy.server.transports import TransportTunnel
     from proxy.server.tunnel import LiveTunnel
 
-HEAD_END = b"\r\n\r\n"
-BARE_LF = re.compile(rb"(?<!\r)\n")
 STEP = 5.0  # seconds: how often the wheel looks at a connection, so that a nearer limit needs no work of its own
 TURN = 16  # requests answered in one turn of the loop before others have theirs
 AHEAD = 64 * 2**10  # bytes taken ahead of the answer being written
@@ -67,7 +65,6 @@ class ClientConnection(Sender, asyncio.Protocol):
         "_closing",
         "_congested",
         "_drained",
-        "_empty_lines",
         "_exchange",
         "_front",
         "_gone",
@@ -78,13 +75,11 @@ class ClientConnection(Sender, asyncio.Protocol):
         "_lingered",
         "_live",
         "_made",
-        "_measured",
         "_memo",
         "_owes",
         "_quick",
         "_raw",
         "_reading_paused",
-        "_scanned",
         "_started",
         "_until_close",
         "_upgraded",
@@ -109,9 +104,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._made = 0.0
         self.trusted: frozenset[str] = frozenset()
         self._memo: Memo = None  # type: ignore[assignment]  # likewise
-        self._buffer = bytearray()
-        self._scanned = 0
-        self._empty_lines = 0  # before the next request
+        self._buffer = Unread()
         self._exchange: Exchange | None = None
         self._checked: CheckedRequest | None = None
         self._body: RequestBody | RawBody | None = None
@@ -124,7 +117,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._head_only = False
         self._until_close = False
         self._upgraded = False
-        self._handing: tuple[socket.socket, float, TunnelOver] | None = None  # a tunnel that waits for what is unsent
+        self._handing: Handover | None = None
         self._live: LiveTunnel | TransportTunnel | None = None  # has taken the transport's place
         self._closing = False
         self._gone = False
@@ -135,7 +128,6 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._waiting_eof = False
         self._drained = 0  # bytes of the answer the client had taken when it was looked at last
         self._lingered = 0
-        self._measured: tuple[float, int] = (0.0, 0)
 
     # ---- the connection ----------------------------------------------------------------------------------------------
 
@@ -166,8 +158,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         self._gone = self._closing = True
         self._quick = False
         if self._handing is not None:
-            self._handing[0].close()
-            self._handing = None
+            self._handing.lost()
         front = self._front
         front.closed(self)
         front.wheel.forget(self)
@@ -318,7 +309,7 @@ class ClientConnection(Sender, asyncio.Protocol):
             if self.limit == inf:  # it came behind the request that was answered just now
                 self._expect_head()
             return
-        self._scanned = 0
+        self._buffer.rewind()
         front = self._front
         if self._waiting_eof or front.draining:
             self._close()
@@ -328,63 +319,29 @@ class ClientConnection(Sender, asyncio.Protocol):
 
     def _take_one(self) -> bool:
         """One request is taken; False where its head is not all here yet."""
-        buffer = self._buffer
-        if self._scanned == 0:
-            self._skip_empty_lines()
-        if not buffer or buffer == b"\r":
+        front = self._front
+        try:
+            raw = self._buffer.take_head(front.limits)
+        except Failure as failure:
+            self._refuse(failure)
             return False
-        if buffer[0] == 0x0D:  # the parser would skip any number of them
-            self._refuse(Failure(errors.BAD_REQUEST, "empty lines instead of a request"))
+        if raw is None:
             return False
-        end = buffer.find(HEAD_END, self._scanned)
-        if end < 0 or end > self._front.limits.head:
-            failure = self._judge_partial(end)
-            if failure is not None:
-                self._refuse(failure)
-            return False
-        raw = bytes(memoryview(buffer)[: end + 4])
-        del buffer[: end + 4]
-        self._scanned = 0
         try:
             plan = self._memo[raw]
         except KeyError:
             self._begin_new(raw)
         else:
             answer = plan.answer
-            front = self._front
             now = front.now()
             if answer is not None and now < answer.until and not front.draining:
-                self._empty_lines = 0
+                self._buffer.empty_lines = 0
                 self._repeat(answer, now)
                 if not self._congested:
                     self.limit = inf  # `_rest` sees what there is to wait for
             else:
                 self._begin(raw, plan)
         return True
-
-    def _skip_empty_lines(self) -> None:
-        """At most two: what old clients send behind a body is ignored, a stream of them is no request (RFC 9112
-        §2.2).
-        """
-        while self._empty_lines < 2 and self._buffer.startswith(b"\r\n"):
-            del self._buffer[:2]
-            self._empty_lines += 1
-
-    def _judge_partial(self, end: int) -> Failure | None:
-        """What has come of a head so far may already be too much, or no request at all."""
-        buffer, limits = self._buffer, self._front.limits
-        first = buffer[0]
-        if not 0x21 <= first <= 0x7E:
-            return Failure(errors.BAD_REQUEST, "does not begin like a request")
-        if BARE_LF.search(buffer, max(0, self._scanned - 1), len(buffer) if end < 0 else end):
-            return Failure(errors.BAD_REQUEST, "line ends without CR")
-        line = buffer.find(b"\r\n")
-        if (line if line >= 0 else len(buffer)) > limits.request_line:
-            return Failure(errors.TARGET_TOO_LONG, f"request line over {limits.request_line} bytes")
-        if len(buffer) > limits.head:
-            return Failure(errors.HEAD_TOO_LARGE, f"head over {limits.head} bytes")
-        self._scanned = max(0, len(buffer) - 3)
-        return None
 
     def _begin_new(self, raw: bytes) -> None:
         """A head not seen before: the parser and the checks decide what it is."""
@@ -396,7 +353,7 @@ class ClientConnection(Sender, asyncio.Protocol):
             return
         if checked.chunked or checked.content_length:
             self._body = RequestBody(self, None if checked.chunked else checked.content_length, chunks)
-            self._measured = (front.now(), 0)
+            self._body.measure(front.now())
         plan = front.pipeline.plan(checked, self.client, self.trusted)
         if self._body is None and len(raw) <= front.longest_kept_head and plan.keepable:
             self._memo.remember_plan(raw, plan)
@@ -422,7 +379,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         head = checked.head
         now = front.now()
         self.limit = inf
-        self._empty_lines = 0
+        self._buffer.empty_lines = 0
         self._quick = self._started = self._chunked = self._until_close = False
         self._checked = checked
         self._keep = checked.keep_alive and not front.draining
@@ -456,7 +413,8 @@ class ClientConnection(Sender, asyncio.Protocol):
     def resume_body(self) -> None:
         self._resume_reading()
         self._touch_body()
-        self._measured = (self._front.now(), self._body.size if self._body is not None else 0)
+        if isinstance(self._body, RequestBody):
+            self._body.measure(self._front.now())
 
     def body_broken(self, failure: Failure) -> None:
         """Nothing that follows can be read as a request. A sink hears it too; without one the answer is given here."""
@@ -511,21 +469,10 @@ class ClientConnection(Sender, asyncio.Protocol):
             derived = head.derived = {}
         frame = derived.get(key)
         if frame is None:
-            lines = head.fields.lines + self._framing_lines(length, old=old)
-            derived[key] = frame = response_bytes(head.status, head.reason, lines)
+            known = None if length == NO_BODY else length
+            lines = framing_lines(known, chunked=self._chunked, keep=self._keep, old=old)
+            derived[key] = frame = response_bytes(head.status, head.reason, head.fields.lines + lines)
         return frame  # type: ignore[return-value]  # under this kind of key there are only frames
-
-    def _framing_lines(self, length: int | None, *, old: bool) -> tuple[Line, ...]:
-        lines: list[Line] = []
-        if length is not None and length != NO_BODY:
-            lines.append((b"Content-Length", b"%d" % length))
-        elif self._chunked:
-            lines.append((b"Transfer-Encoding", b"chunked"))
-        if not self._keep:
-            lines.append((b"Connection", b"close"))
-        elif old:
-            lines.append((b"Connection", b"keep-alive"))
-        return tuple(lines)
 
     def data(self, chunk: bytes) -> None:
         if self._gone or self._head_only:
@@ -616,74 +563,27 @@ class ClientConnection(Sender, asyncio.Protocol):
         return body
 
     def tunnel(self, head: ResponseHead, origin: socket.socket, idle: float, over: TunnelOver) -> None:
-        """The descriptor goes to the pump, and this connection stays as what is counted, limited and drained. What is
-        still to be written of earlier answers goes first.
-        """
+        """All bytes are others' from now on; this connection stays as what is counted, limited and drained."""
         assert self._exchange is not None
-        said = response_bytes(head.status, head.reason, head.fields.lines)
         self._started = self._upgraded = True
         self._keep = False
         self._pause_reading()
         self.flush()
-        wire = self._wire
-        if wire.get_extra_info("sslcontext") is not None:
-            self._hand_over_tls(origin, idle, over, said)
-        elif not wire.get_write_buffer_size():
-            self._hand_over(origin, idle, over, said)
-        else:
-            self._handing = (origin, idle, over)
-            wire.set_write_buffer_limits(0)
-            wire.write(said)  # more is waiting than nothing: `resume_writing` tells when all is out
-            if not wire.get_write_buffer_size():
-                self._hand_over_now()
+        self._handing = Handover(self._front, self, self._wire, origin, idle, over)
+        self._handing.begin(response_bytes(head.status, head.reason, head.fields.lines))
 
-    def _hand_over_now(self) -> None:
-        handing, self._handing = self._handing, None
-        if handing is None:
-            return
-        origin, idle, over = handing
-        try:
-            self._hand_over(origin, idle, over, b"")
-        except OSError:  # no descriptor left, and its client has been told that it has a tunnel
-            origin.close()
-            self._wire.abort()
-
-    def _hand_over(self, origin: socket.socket, idle: float, over: TunnelOver, said: bytes) -> None:
-        wire = self._wire
-        raw: Any = wire.get_extra_info("socket")
-        client = socket.socket(raw.family, socket.SOCK_STREAM, 0, os.dup(raw.fileno()))
-        self._front.shaper.move(self, client)
-        early = self._leave_http()
-        self._live = self._front.pump.start(
-            client, origin, self._ended_by(over), idle=idle, early=early, said=said, holder=self
-        )
-        wire.set_protocol(asyncio.Protocol())  # what ends now is the transport, not the connection
-        wire.abort()
-
-    def _hand_over_tls(self, origin: socket.socket, idle: float, over: TunnelOver, said: bytes) -> None:
-        front = self._front
-        early = self._leave_http()
-        self._live = live = TransportTunnel(self._wire, self._ended_by(over), idle, front.now, front.wheel)
-        front.pipeline.spawn(live.start(front.loop, origin, early, said))
-
-    def _leave_http(self) -> bytes:
-        """What the client has sent behind its request; from here on this connection is watched by others."""
-        early = bytes(self._buffer)
-        self._buffer = bytearray()
+    def leave(self) -> bytes:
+        early, self._buffer = bytes(self._buffer), Unread()
         self.transport = None
         self._front.wheel.forget(self)
         return early
 
-    def _ended_by(self, over: TunnelOver) -> TunnelOver:
-        def ended(received: int, sent: int, failure: Failure | None) -> None:
-            over(received, sent, failure)
-            self._tunnel_over()
+    def became(self, live: LiveTunnel | TransportTunnel) -> None:
+        self._live = live
 
-        return ended
-
-    def _tunnel_over(self) -> None:
+    def tunnel_over(self) -> None:
         self._gone = self._closing = True
-        self._live = self._exchange = None
+        self._live = self._exchange = self._handing = None
         self._front.closed(self)
         self._front.hoard.forget(self)
 
@@ -709,7 +609,7 @@ class ClientConnection(Sender, asyncio.Protocol):
 
     def _refuse(self, failure: Failure) -> None:
         """No exchange came of these bytes: one answer, and the connection ends (RFC 9112 §2.2)."""
-        self._buffer = bytearray()  # cleared it would keep its place: holes too small for the next one like it
+        self._buffer = Unread()
         if self._gone:
             return
         head, body = self._front.pipeline.refuse_unread(self.client, self, failure)
@@ -723,7 +623,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         """
         self._closing = True
         self._quick = False
-        self._buffer = bytearray()
+        self._buffer = Unread()
         if not unread or not self._wire.can_write_eof():
             self._close()
             return
@@ -841,8 +741,7 @@ class ClientConnection(Sender, asyncio.Protocol):
     def resume_writing(self) -> None:
         self._congested = self._owes = False
         self.limit = inf
-        if self._handing is not None:
-            self._hand_over_now()
+        if self._handing is not None and self._handing.sent():
             return
         x = self._exchange
         if x is None:
@@ -885,12 +784,7 @@ class ClientConnection(Sender, asyncio.Protocol):
         return left < before
 
     def _too_slow(self, now: float) -> bool:
-        """A body that drips below its least speed, over the window in which it must not stand still either."""
         body, limits = self._body, self._front.limits
-        if body is None or body.complete or self._upgraded or self._reading_paused:
+        if not isinstance(body, RequestBody) or body.complete or self._upgraded or self._reading_paused:
             return False
-        since, size = self._measured
-        if now - since < limits.body_idle:
-            return False
-        self._measured = (now, body.size)
-        return body.size - size < limits.body_rate * (now - since)
+        return body.is_too_slow(now, limits.body_idle, limits.body_rate)

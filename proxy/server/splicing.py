@@ -8,23 +8,23 @@ says nothing within HELLO_TIME, or no hello, is judged by its address alone.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from config.schema import TRANSPARENT
 from proxy.exchange import Client, Exchange, Tunnel
 from proxy.http.message import Fields, RequestHead
 from proxy.modes.client_hello import Hello, Unfinished, parse
+from proxy.server.handover import Handover
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
-    from proxy.errors import Failure
     from proxy.exchange import BodyReader, TunnelOver
     from proxy.http.message import ResponseHead
     from proxy.modes.client_hello import NoHello
     from proxy.server.front import Door, Front
+    from proxy.server.transports import TransportTunnel
     from proxy.server.tunnel import LiveTunnel
 
 HELLO_TIME = 5.0  # seconds that a hello is waited for
@@ -56,7 +56,7 @@ class SplicedConnection(asyncio.Protocol):
         self.deadline = 0.0
         self._buffer = bytearray()
         self._exchange: Exchange | None = None
-        self._live: LiveTunnel | None = None
+        self._live: LiveTunnel | TransportTunnel | None = None
         self._gone = False
 
     # ---- the connection ----------------------------------------------------------------------------------------------
@@ -133,19 +133,19 @@ class SplicedConnection(asyncio.Protocol):
 
     def tunnel(self, head: ResponseHead, origin: socket.socket, idle: float, over: TunnelOver) -> None:
         """Nothing is said; the bytes that were read go first."""
-        raw: Any = self._wire.get_extra_info("socket")
-        client = socket.socket(raw.family, raw.type, raw.proto, os.dup(raw.fileno()))
+        Handover(self._front, self, self._wire, origin, idle, over).begin(b"")
+
+    def leave(self) -> bytes:
         early, self._buffer = bytes(self._buffer), bytearray()
+        return early
 
-        def ended(received: int, sent: int, failure: Failure | None) -> None:
-            over(received, sent, failure)
-            self._gone = True
-            self._live = None
-            self._leave()
+    def became(self, live: LiveTunnel | TransportTunnel) -> None:
+        self._live = live
 
-        self._live = self._front.pump.start(client, origin, ended, idle=idle, early=early, holder=self)
-        self._wire.set_protocol(asyncio.Protocol())  # what ends now is the transport, not the connection
-        self._wire.abort()
+    def tunnel_over(self) -> None:
+        self._gone = True
+        self._live = None
+        self._leave()
 
     def whole(self, head: ResponseHead, chunks: Sequence[bytes], length: int) -> None:
         """A refusal or failure of ours."""
