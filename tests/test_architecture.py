@@ -63,7 +63,7 @@ ORDER: list[tuple[str, ...]] = [
         "proxy.process",
         "proxy.purging",
     ),
-    ("proxy.listing", "proxy.neighbours", "proxy.prepared"),
+    ("proxy.listing", "proxy.neighbours", "proxy.observe.api", "proxy.prepared"),
     ("proxy.keeper", "proxy.reload"),
     ("proxy.child", "proxy.observe.admin", "proxy.supervisor"),
     ("proxy.launch", "proxy.screen", "proxy.versions", "proxy.worker"),
