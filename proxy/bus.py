@@ -181,6 +181,8 @@ class Explain(Message, frozen=True):
     method: str = "GET"
     fields: tuple[tuple[str, str], ...] = ()
     client: str = "127.0.0.1"  # the address it would come from
+    to: str = ""  # where a taken connection was going: an address, or address:port
+    user: str = ""  # who would have logged in
 
 
 class Explained(Message, frozen=True):

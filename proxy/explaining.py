@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, assert_never
 from proxy import errors, parsers
 from proxy.errors import Failure
 from proxy.exchange import Client, Exchange, FixedAnswer, Route, Tunnel, Unproven
+from proxy.http.checks import split_authority
 from proxy.http.forwarding import without_forgeable
 from proxy.http.message import SAFE
 from proxy.http.serialise import UnsafeHeadError, field_bytes, request_line
+from proxy.modes.client_hello import Hello
 from proxy.modes.reverse import is_in
 from proxy.planning import SAYING
 from proxy.policy import conditional, grounds, key, parts, reuse, storing, target, validation
@@ -52,7 +54,8 @@ class Explainer:
         """Raises BadTargetError for what could be no request at all."""
         request = target.parse_url(asked.url, asked.method.encode("ascii", "replace"))
         client_address = _address(asked.client)
-        door = self._door(request, list(doors))
+        door = self._door(request, list(doors), taken=bool(asked.to))
+        there = _destination(asked.to, request) if door.mode == "transparent" else None
         told: Plain = {
             "url": asked.url,
             "method": asked.method,
@@ -62,16 +65,30 @@ class Explainer:
             "steps": [],
         }
         client = Client(client_address, 0, (door.listen.host, door.listen.port), door.scheme, listener=door.index)
+        if there is not None:
+            client.destination = there
+            told["to"] = f"[{there[0]}]:{there[1]}" if ":" in there[0] else f"{there[0]}:{there[1]}"
+            if door.splices is not None:
+                return told | self._taken_unread(request, door, client)
         try:
             checked = self._check(request, asked.fields, door, client)
         except Failure as failure:
             return told | _refusal(failure)
         trusted = frozenset(name for name, view in door.sites.items() if is_in(client_address, view.trusted))
-        plan = self._plan(checked, client, trusted)
+        plan = self._plan(checked, client, trusted, asked.user)
         return told | self._planned(plan, client, told["steps"])
 
-    def _door(self, request: RequestHead, doors: Sequence[Door]) -> Door:
-        """The listener that the address would reach: by scheme and port, else by who knows the name."""
+    def _door(self, request: RequestHead, doors: Sequence[Door], *, taken: bool) -> Door:
+        """The listener that the address would reach: by scheme and port, else by who knows the name. Of taken
+        connections the one for its scheme.
+        """
+        arrivals = [door for door in doors if door.mode == "transparent"]
+        if taken or len(arrivals) == len(doors):
+            fit = [door for door in arrivals if (door.splices is not None) == (request.scheme == b"https")]
+            if fit:
+                return fit[0]
+            left = "leaves HTTPS alone" if arrivals else "is not there"
+            raise BadTargetError(f"such a connection is not taken: [transparent] {left}")
         named = re.search(rb":([0-9]+)$", request.authority)
         port = int(named[1]) if named else 443 if request.scheme == b"https" else 80
 
@@ -79,10 +96,23 @@ class Explainer:
             knows = self._spine.mode.site_of(request.authority, door.index) is not None
             return door.mode == "reverse" and knows, door.scheme == request.scheme, door.listen.port == port, knows
 
-        asked = [door for door in doors if door.mode != "transparent"]  # there the client's own destination decides
-        if not asked:
-            raise BadTargetError("there is no listener that clients ask by address: no [[site]] and no [forward]")
-        return max(asked, key=rank)
+        return max((door for door in doors if door.mode != "transparent"), key=rank)
+
+    def _taken_unread(self, request: RequestHead, door: Door, client: Client) -> Plain:
+        """HTTPS on its way elsewhere: no more than the server's name is read of it."""
+        assert door.splices is not None
+        host = split_authority(request.authority)[0].decode("latin-1").strip("[]")
+        name = "" if _is_address(host) else host  # an address is never said as a server's name (RFC 6066 §3)
+        way = door.splices(Hello(name), client, self._spine.wall(self._spine.now()))
+        steps = [
+            step(f"the server name that it begins with says {name}" if name else "it begins without a server name")
+        ]
+        if isinstance(way, Failure):
+            return (
+                {"steps": steps} | _refusal(way) | {"says": f"closed: {way.kind.token} ({way.detail})", "status": None}
+            )
+        says = f"a tunnel to {way.origin.address}: bytes both ways, unread"
+        return {"steps": steps, "site": way.site, "rule": way.rule} | _outcome("tunnel", says)
 
     def _check(
         self, request: RequestHead, fields: Sequence[tuple[str, str]], door: Door, client: Client
@@ -93,7 +123,8 @@ class Explainer:
             lines.insert(0, (b"Host", request.authority))
         whole = request.scheme + b"://" + request.authority + request.target
         if request.method == b"CONNECT":
-            form = request.authority
+            port = b"" if split_authority(request.authority)[1] else b":443" if request.scheme == b"https" else b":80"
+            form = request.authority + port
         else:
             form = whole if door.mode == "forward" and not self._is_mirrored(request, door) else request.target
         try:
@@ -109,12 +140,12 @@ class Explainer:
         port = b":%d" % door.listen.port
         return request.authority.endswith(port) and self._spine.mode.has_mirror(door.index, request.path)
 
-    def _plan(self, checked: CheckedRequest, client: Client, trusted: frozenset[str]) -> Plan:
+    def _plan(self, checked: CheckedRequest, client: Client, trusted: frozenset[str], user: str) -> Plan:
         """What is remembered of trusted hops stays as it was."""
         beside = self._spine.planner.beside
         before = set(beside)
         try:
-            return self._spine.plan(checked, client, trusted)
+            return self._spine.plan(checked, client, trusted, user)
         finally:
             beside.intersection_update(before)
 
@@ -138,9 +169,8 @@ class Explainer:
                 if way.mirrored is not None:
                     steps.append(step(way.mirrored.says))
                 return told | self._routed(plan, way, client, steps)
-            case Unproven(name=name, proven=proven):
-                steps.append(step(f"whether {name} has the address that the client was going to would be looked up"))
-                return told | self._routed(plan, proven, client, steps)
+            case Unproven():
+                return told | self._proved(plan, way, client, steps)
             case FixedAnswer(site=site, rule=rule, head=head, body=body):
                 to = head.fields.get(b"location")
                 what = f"{head.status} to {grounds.text(to)}" if to is not None else f"{head.status}, {len(body)} bytes"
@@ -154,6 +184,29 @@ class Explainer:
                 return told | _refusal(way)
             case unreachable:
                 assert_never(unreachable)
+
+    def _proved(self, plan: Plan, way: Unproven, client: Client, steps: list[Plain]) -> Plain:
+        """As Pipeline._prove, but that nothing is looked up: what is known already decides, else that it is so."""
+        known = self._spine.upstreams.resolver.has(way.name, way.address) if way.name else False
+        if known is None:
+            steps.append(
+                step(
+                    f"whether {way.name} has the address {way.address} would be looked up; told is what holds if it has"
+                )
+            )
+            if plan.disproved is not None and isinstance(plan.disproved.way, Failure):
+                steps.append(step(f"if it has not: {_refusal(plan.disproved.way)['says']}"))
+            elif plan.disproved is not None:
+                steps.append(step("if it has not: to that address and back, past the cache"))
+        elif way.name:
+            has = "has" if known else "has not"
+            steps.append(step(f"{way.name} {has} the address {way.address}, as far as is known here"))
+        branch = plan.disproved if known is False else plan.proven
+        assert branch is not None
+        if isinstance(branch.way, Failure):
+            return _refusal(branch.way)
+        assert isinstance(branch.way, Route)
+        return {"rule": branch.way.rule, "pool": ""} | self._routed(branch, branch.way, client, steps)
 
     def _purge(self, plan: Plan) -> Plain:
         if not plan.may_purge:
@@ -324,6 +377,37 @@ def _address(text: str) -> str:
         return str(ip_address(text))
     except ValueError as problem:
         raise BadTargetError(f"{text!r} is no IP address to come from") from problem
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _destination(text: str, request: RequestHead) -> tuple[str, int]:
+    """Where a taken connection was going: as said, else the address that the request itself names."""
+    host, asked = split_authority(request.authority)
+    own = host.decode("latin-1").strip("[]")
+    port = asked[1:].decode() or ("443" if request.scheme == b"https" else "80")
+    if not text:
+        if not _is_address(own):
+            raise BadTargetError(
+                f"a taken connection goes where its client went, whatever name it gives: say --to ADDRESS for {own}"
+            )
+        return str(ip_address(own)), int(port)
+    found = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::([0-9]{1,5}))?|([0-9.]+):([0-9]{1,5})", text)
+    address = text if found is None else found[1] or found[3]
+    if not _is_address(address):
+        raise BadTargetError(
+            f"{text!r} is no address to go to; one is 203.0.113.7, 203.0.113.7:8080 or [2001:db8::7]:80"
+        )
+    given = (found[2] or found[4] or port) if found is not None else port
+    if not 0 < int(given) < 65536:
+        raise BadTargetError(f"{given} is no port")
+    return str(ip_address(address)), int(given)
 
 
 def _outcome(outcome: str, says: str, status: int | None = None, rfc: str = "") -> Plain:

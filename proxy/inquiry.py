@@ -25,6 +25,7 @@ examples:
   tandem explain https://shop.example.org/a -H 'Accept-Encoding: gzip' -H 'Cookie: lang=de'
   tandem explain https://shop.example.org/a -H 'Cache-Control: no-cache' --from 10.1.2.3
   tandem explain https://shop.example.org/cart --method POST
+  tandem explain http://example.org/a --from 192.168.8.50 --to 203.0.113.7   (a connection that a gateway took)
 
 It shows the site and rule, the key and what was left out of it, each stored variant with its freshness as a sum, every
 rule that was applied with its section in the standards, and what an origin would be asked. The functions that decide
@@ -47,6 +48,13 @@ def add_arguments(subparsers: argparse._SubParsersAction[argparse.ArgumentParser
     )
     tell.add_argument("-H", "--header", metavar="'NAME: VALUE'", action="append", default=[], help="a field of it")
     tell.add_argument("--from", dest="client", metavar="ADDRESS", default="127.0.0.1", help="whom it would come from")
+    tell.add_argument(
+        "--to",
+        metavar="ADDRESS[:PORT]",
+        default="",
+        help="transparent mode: where the connection was going when it was taken",
+    )
+    tell.add_argument("--user", metavar="NAME", default="", help="forward mode: who would have logged in")
     tell.add_argument("--method", default="GET", help="its method (GET)")
     commands.add_common(tell)
     tell.set_defaults(run=explain)
@@ -92,6 +100,7 @@ def explain(args: argparse.Namespace) -> int:
         return _ask(args, "/v1/recent", [("limit", args.recent)], describe_recent)
     query = [("url", commands.as_typed(args.url or "")), ("method", args.method), ("from", args.client)]
     query += [("header", field) for field in args.header]
+    query += [(name, value) for name, value in (("to", args.to), ("user", args.user)) if value]
     try:
         _, answer = commands.ask(commands.socket_path(args), "GET", f"/v1/explain?{urlencode(query)}")
     except CommandError as problem:
@@ -139,7 +148,8 @@ def _verdict(told: Plain) -> str:
 
 def _where(told: Plain) -> Iterable[str]:
     trusted = ", a trusted hop" if told.get("trusted") else ""
-    yield f"  from    {told['from']}{trusted}, through {told['listener']} ({told['mode']})"
+    taken = f", on its way to {told['to']}" if told.get("to") else ""
+    yield f"  from    {told['from']}{trusted}{taken}, through {told['listener']} ({told['mode']})"
     if told.get("site"):
         yield f"  site    {told['site']}, " + (f"rule {told['rule']}" if told["rule"] else "no rule of its own")
     if told.get("dropped"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 
+import bcrypt
 import pytest
 
 from proxy import bus
@@ -12,7 +13,8 @@ from proxy.explaining import Explainer
 from proxy.policy.target import BadTargetError
 from tests.kit import raw
 from tests.kit.bench import FRESH, benches
-from tests.kit.origin import response
+from tests.kit.inproc import Clock, Stack
+from tests.kit.origin import FakeOrigin, response
 
 RULES = """
 [[rule]]
@@ -40,9 +42,11 @@ def bench(make):
 
 def tell(bench, target="/", *fields, method="GET", client="127.0.0.1", host="test.example"):
     """What the worker says of this request."""
-    stack = bench.stack
     pairs = tuple((name, value.strip()) for name, _, value in (field.partition(":") for field in fields))
-    question = bus.Explain(f"http://{host}{target}", method, pairs, client)
+    return tell_of(bench.stack, bus.Explain(f"http://{host}{target}", method, pairs, client))
+
+
+def tell_of(stack, question):
     return stack.call(lambda: Explainer(stack.front, stack.pipeline).explain(question, stack.doors))
 
 
@@ -211,3 +215,89 @@ def test_telling_counts_nothing_uses_nothing_and_asks_nobody(bench):
     assert (told["outcome"], told["forward"]["background"]) == ("stale", True)
     assert stack.call(state) == before
     assert (stack.counters(), stack.log_lines(), len(bench.origin.requests)) == (counters, lines, asked)
+
+
+# ---- the other modes -------------------------------------------------------------------------------------------------
+
+GATEWAY = (
+    '[transparent]\ninterface = "lo"\nclients = ["127.0.0.1"]\nport = PORT0\nhttps_port = PORT1\n'
+    'allow_private = ["127.0.0.0/8"]\n'
+    '[[rule]]\nname = "games"\nmatch = { mode = "transparent", domain = ["games.example"] }\naction = "deny"\n'
+)
+
+
+@pytest.fixture
+def gateway():
+    with FakeOrigin() as origin, Stack(GATEWAY, clock=Clock()) as stack:
+        for door in stack.doors:
+            door.finds = lambda _transport: ("127.0.0.1", origin.port)
+        yield stack, origin
+
+
+def test_a_taken_connection_is_told_by_where_it_was_going(gateway):
+    stack, origin = gateway
+    where = f"127.0.0.1:{origin.port}"
+    origin.otherwise(response(b"hello", FRESH))
+    before = stack.counters()
+    told = tell_of(stack, bus.Explain(f"http://{where}/a"))
+    assert (told["mode"], told["to"], told["outcome"], told["reason"]) == ("transparent", where, "miss", "uri-miss")
+    assert told["forward"]["likely"] == [where]
+    assert stack.counters() == before
+    raw.get(stack.at, "/a", host=where)
+    assert tell_of(stack, bus.Explain(f"http://{where}/a"))["outcome"] == "hit"
+    assert len(origin.requests) == 1
+
+
+def test_a_name_that_is_not_proved_yet_is_told_both_ways_and_not_looked_up(gateway):
+    stack, origin = gateway
+    where = f"127.0.0.1:{origin.port}"
+    question = bus.Explain(f"http://some.example:{origin.port}/a", to=where)
+    told = tell_of(stack, question)
+    assert (told["outcome"], told["reason"]) == ("miss", "uri-miss")
+    assert "some.example has the address 127.0.0.1 would be looked up" in says(told)
+    assert "if it has not: to that address and back, past the cache" in says(told)
+    assert told["key"]["address"] == f"http://some.example:{origin.port}/a"
+    lying = tell_of(stack, bus.Explain("http://some.example/a", to=where))
+    assert (lying["outcome"], lying["reason"]) == ("bypass", "name-unproven"), "another port than it was going to"
+    denied = tell_of(stack, bus.Explain(f"http://games.example:{origin.port}/", to=where))
+    assert (denied["outcome"], denied["error"]) == ("refused", "denied")
+    assert not origin.requests
+
+
+def test_of_taken_https_the_name_decides_and_nothing_is_read(gateway):
+    stack, _ = gateway
+    told = tell_of(stack, bus.Explain("https://some.example/a", to="127.0.0.1"))
+    assert (told["outcome"], told["to"], told["status"]) == ("tunnel", "127.0.0.1:443", None)
+    denied = tell_of(stack, bus.Explain("https://games.example/", to="127.0.0.1"))
+    assert (denied["outcome"], denied["error"], denied.get("rule", "")) == ("refused", "denied", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "to", "says"),
+    [
+        ("http://some.example/", "", "say --to ADDRESS for some.example"),
+        ("http://some.example/", "elsewhere", "no address to go to"),
+        ("http://some.example/", "127.0.0.1:99999", "no port"),
+    ],
+)
+def test_a_taken_connection_that_went_nowhere_is_asked_back(gateway, url, to, says):
+    with pytest.raises(BadTargetError, match=says):
+        tell_of(gateway[0], bus.Explain(url, to=to))
+
+
+def test_without_a_gateway_no_connection_is_taken(bench):
+    with pytest.raises(BadTargetError, match="is not there"):
+        tell_of(bench.stack, bus.Explain("http://a/", to="127.0.0.1"))
+
+
+def test_a_user_of_the_forward_proxy_is_told_what_it_would_get_and_a_stranger_that_it_would_be_asked(tmp_path):
+    users = tmp_path / "users"
+    users.write_text("ann:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() + "\n")
+    users.chmod(0o600)
+    forward = f'[forward]\nlisten = "127.0.0.1:PORT0"\nclients = ["127.0.0.1"]\nusers = "{users}"\n'
+    with Stack(forward, clock=Clock()) as stack:
+        assert tell_of(stack, bus.Explain("http://some.example/"))["error"] == "login-required"
+        told = tell_of(stack, bus.Explain("http://some.example/", user="ann"))
+        assert (told["mode"], told["outcome"], told["reason"]) == ("forward", "miss", "uri-miss")
+        tunnel = tell_of(stack, bus.Explain("https://some.example/", "CONNECT", user="ann"))
+        assert (tunnel["outcome"], tunnel["status"]) == ("tunnel", 200)

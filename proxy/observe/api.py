@@ -43,7 +43,7 @@ GET  /healthz    200 while a worker answers, else 503
 GET  /metrics    Prometheus text
 GET  /v1/status  processes, sites, cache and workers as JSON
 GET  /v1/checks  of each site with health checks, whether an origin is good, by checks made now
-GET  /v1/explain what would happen to a request: ?url=http://…, with method=, from=, and header=Name:value repeated
+GET  /v1/explain what would happen to a request: ?url=http://…, method=, from=, to=, user=, header=Name:value
 GET  /v1/recent  the last decisions: ?limit=
 GET  /v1/cache   what is stored: ?url=, prefix=, tag=, match= and site=, sort=size|hits|age|ttl, limit=, full=1
 POST /v1/purge   {"url": "http://…"}, {"prefix": "http://…"}, {"tag": "…"}, {"match": "host/glob" or "host~regex"}

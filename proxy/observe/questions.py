@@ -53,15 +53,15 @@ decode_purge = msgspec.json.Decoder(PurgeRequest).decode
 
 def explain_question(query: Mapping[str, str]) -> bus.Explain:
     """What the query of /v1/explain asks. Raises ValueError with a sentence."""
-    known = {"url", "method", "from", "header"}
+    known = {"url", "method", "from", "header", "to", "user"}
     if unknown := sorted(set(query) - known):
-        raise ValueError(f"unknown: {', '.join(unknown)}; there are url, method, from and header")
+        raise ValueError(f"unknown: {', '.join(unknown)}; there are url, method, from, header, to and user")
     fields = tuple(_field(text) for text in query.getall("header", ()))  # type: ignore[attr-defined]  # a MultiDict
     method, url, client = query.get("method", "GET"), query.get("url", ""), query.get("from", "127.0.0.1")
     target.parse_url(url)
     ip_address(client)
     request_line(method.encode("latin-1", "replace"), b"/")
-    return bus.Explain(url, method, fields, client)
+    return bus.Explain(url, method, fields, client, query.get("to", ""), query.get("user", ""))
 
 
 RANKS: Final[dict[bus.Sort, Callable[[dict[str, Any]], float]]] = {
