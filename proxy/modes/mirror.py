@@ -143,7 +143,7 @@ class Mirror:
         if self._token and base == 0:
             sent = _readdressed(request, place, below, fields.plus((b"Authorization", self._token)))
         links = self._links
-        if self.kind.absolute and request.authority:
+        if self.kind.absolute and b"host" in request.fields:  # as it is keyed
             links = Links(links.places, links.types, client.scheme + b"://" + request.authority)
         mirrored = Mirrored(seen, sent, links, base, self._names, rewrites, keep is Keeping.FOREVER, self._says(keep))
         return Route(FORWARD, rule, self._names[base], self._rules[keep], reports=reports, mirrored=mirrored)

@@ -86,7 +86,9 @@ class MirroredRequest(Request):
         location = checked.head.fields.get(b"location")
         if checked.head.status not in REDIRECTS or location is None or not self._mirrored.follows:
             return None
-        return self._mirrored.links.place_of(location, self._base) if self._hops < MOST_HOPS else None
+        if self._body is not None or self._hops == MOST_HOPS:  # a body is not sent twice
+            return None
+        return self._mirrored.links.place_of(location, self._base)
 
     def _ask_next(self, place: int, target: bytes) -> None:
         head = self._head

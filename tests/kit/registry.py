@@ -70,6 +70,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         asked = {name.lower(): value for name, value in self.headers.items()}
+        self.rfile.read(int(asked.get("content-length", "0")))
         status, fields, body = self.registry.answer(self.path, asked)
         self.send_response(status)
         for name, value in fields.items():

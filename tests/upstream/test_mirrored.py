@@ -209,6 +209,40 @@ def test_a_circle_of_redirects_ends():
         assert len(bench.index.seen) == 6
 
 
+def test_what_has_a_body_of_its_own_is_not_asked_again():
+    with mirror("npm") as bench:
+        bench.index.files["/a/-/a-1.tgz"] = lambda _: (307, {"Location": f"{bench.files.url}/packages/a"}, b"")
+        with raw.Connection(bench.stack.at) as connection:
+            connection.send(raw.request("GET", "/m/a/-/a-1.tgz", "Content-Length: 4") + b"body")
+            found = connection.read_response()
+        assert (found.status, found.get("location")) == (307, "/m/~0/a")
+        assert bench.files.seen == []
+
+
+def test_a_client_that_does_not_say_how_it_calls_the_mirror_gets_paths():
+    with mirror("npm") as bench:
+        bench.index.files["/a"] = json.dumps({"tarball": f"{bench.index.url}/a/-/a-1.tgz"}).encode()
+        bench.index.fields["/a"] = {"Content-Type": "application/json"}
+        with raw.Connection(bench.stack.at) as connection:
+            connection.send(b"GET /m/a HTTP/1.0\r\n\r\n")
+            assert json.loads(connection.read_response().body) == {"tarball": "/m/a/-/a-1.tgz"}
+
+
+def test_many_who_ask_for_a_file_at_once_cost_one_fetch_and_each_gets_it_turned_and_whole():
+    with mirror() as bench:
+        line = f'<a href="{bench.files.url}/packages{WHEEL}">a</a>\n'.encode()
+        bench.index.files["/simple/a/"] = line * 50_000
+        bench.index.fields["/"] = HTML
+        links = [raw.Connection(bench.stack.at) for _ in range(8)]
+        for link in links:
+            link.send(raw.request("GET", "/m/simple/a/"))
+        whole = f'<a href="/m/~0{WHEEL}">a</a>\n'.encode() * 50_000
+        for link in links:
+            with link:
+                assert link.read_response().body == whole
+        assert bench.index.count("/simple/a/") == 1
+
+
 def test_a_long_answer_that_redirects_is_not_read():
     with mirror("npm") as bench:
         bench.index.files["/a/-/a-1.tgz"] = lambda _: (
