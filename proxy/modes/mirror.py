@@ -253,7 +253,8 @@ def _kept(common: CacheRules, kind: Kind, keep: Keeping, index: float) -> CacheR
             statuses = ((200, YEAR), (404, min(index, NEGATIVE)))
             return replace(common, status_ttl=statuses, min_ttl=YEAR, min_ttl_of=frozenset({200, 206}))
         case Keeping.TOGETHER:
-            return replace(common, max_ttl=0.0, key_fields=kind.keyed)
+            # Stored without a validator too: it stands in while the origin is down.
+            return replace(common, status_ttl=((200, 0.0),), max_ttl=0.0, key_fields=kind.keyed)
         case Keeping.SHORT:
             statuses = ((200, index), (404, min(index, NEGATIVE)))
             return replace(common, status_ttl=statuses, max_ttl=index, key_fields=kind.keyed)

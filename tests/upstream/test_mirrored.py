@@ -117,8 +117,10 @@ def test_a_packument_names_the_mirror_as_its_client_does():
         assert bench.index.count("/a/-/a-1.0.0.tgz") == 1
 
 
-def test_while_the_origin_is_down_stale_indexes_answer_and_files_too():
+@pytest.mark.parametrize("tags", [True, False])
+def test_while_the_origin_is_down_stale_indexes_answer_and_files_too(tags):
     with mirror("deb") as bench:
+        bench.index.tags = tags
         bench.index.files["/dists/s/InRelease"] = b"release"
         bench.index.files["/pool/a/a_1_all.deb"] = b"deb"
         for path in ("/m/dists/s/InRelease", "/m/pool/a/a_1_all.deb"):
