@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(prog="ha", description="VRRP of Tandem; use the command tandem.")
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run")
-    for name in ("control", "shared", "pages"):
+    for name in ("control", "shared", "pages", "page"):
         run.add_argument(f"--{name}", type=int, required=True)
     run.add_argument("--runtime", type=Path, required=True)
     for name in ("uid", "gid"):
@@ -62,6 +62,7 @@ def serve(options: argparse.Namespace) -> None:
     pages = memoryview(mmap.mmap(options.shared, size, offset=options.pages))
     threading.stack_size(_STACK)
     scribe = Scribe()
+    life = liveness.Life(pages[options.page * liveness.PAGE :][: liveness.PAGE])
 
     def page_of(worker: int) -> memoryview:
         return pages[worker * liveness.PAGE : (worker + 1) * liveness.PAGE]
@@ -75,6 +76,7 @@ def serve(options: argparse.Namespace) -> None:
 
     asyncio.run(run())
     scribe.close()
+    life.release()
     os._exit(0)  # threads that wait for mutexes need not be waited for
 
 

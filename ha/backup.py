@@ -30,6 +30,8 @@ def hear(router: VirtualRouter, advert: AdvertReceived, now: MonoTime) -> None:
         return  # sent before it let go
     router.note_form(advert)
     router.unseen = False
+    if advert.node == router.contradicted:
+        router.contradicted = ""  # forged, or it has come back
     if advert.node == router.let_go_of:
         router.let_go_at, router.let_go_of = None, ""
     interval = _learned(router, advert)
@@ -50,6 +52,7 @@ def hear(router: VirtualRouter, advert: AdvertReceived, now: MonoTime) -> None:
 def _hear_zero(router: VirtualRouter, advert: AdvertReceived, word: PeerWord | None) -> None:
     if word is not None and word.state is State.ACTIVE:
         router.shout(Loud.CONTRADICTED, f"{advert.node}: priority 0, and Active by its word")
+        router.contradicted, router.contradicted_at = advert.node, advert.arrived
     elif router.holder in {"", advert.node} and router.down_at is not None:  # else the holder is still there
         router.down_at = min(router.down_at, MonoTime(advert.arrived + router.skew_time))
 

@@ -33,6 +33,16 @@ def note_loss(router: VirtualRouter, event: e.PeerLost, now: MonoTime) -> None:
         router.shout(Loud.LINK_LOST, event.node)
 
 
+def note_loss_in_backup(router: VirtualRouter, event: e.PeerLost, now: MonoTime) -> None:
+    """With the end of its life on the link, the priority 0 that came just before is no contradiction any more."""
+    note_loss(router, event, now)
+    recent = now - router.contradicted_at <= router.active_down_interval
+    if event.ended and event.node == router.contradicted and recent and router.down_at is not None:
+        router.contradicted = ""
+        if router.holder in {"", event.node}:
+            router.down_at = min(router.down_at, MonoTime(now + router.skew_time))
+
+
 def hear_idle(router: VirtualRouter, event: e.PeerSaid, now: MonoTime) -> None:
     word = event.word
     if not _note_word(router, word, now) or not router.stopping:

@@ -74,7 +74,7 @@ TRANSITIONS: Final[dict[State, dict[type[Event], Rule]]] = {
         e.HealthChanged: _rule(backup.on_health, _B, _A),
         e.InterfaceChanged: _rule(backup.on_interface, _B, _I),
         e.PeerSaid: _rule(hearsay.hear_backup, _B, _A),
-        e.PeerLost: _rule(hearsay.note_loss, _B),
+        e.PeerLost: _rule(hearsay.note_loss_in_backup, _B),
         e.VipChanged: _rule(idle.remove_foreign, _B),
         e.ConflictSeen: _rule(_ignore, _B),
         e.ProbeDone: _rule(backup.on_probe, _B, _A),
@@ -141,6 +141,8 @@ class VirtualRouter:
     heard_at: MonoTime = _NEVER  # the last advertisement, or when we began to listen
     down_at: MonoTime | None = None  # Active_Down_Timer
     holder: str = ""  # whose advertisements we obey
+    contradicted: str = ""  # the node whose priority 0 was not believed, for its word was another
+    contradicted_at: MonoTime = _NEVER
     overdue: bool = False  # the Active is silent, but we may not claim yet
     claimable: bool = False  # we would claim, the group is asked
     claim_why: str = ""

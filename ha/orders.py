@@ -247,9 +247,14 @@ class Executor:
     def __init__(self) -> None:
         self._kernel = rtnl.Kernel()
 
-    def carry_out(self, will: Will) -> list[str]:
-        """The names of the routers whose addresses were still there; they are gone, and the other node knows it."""
+    def carry_out(self, will: Will, links: Iterable[int] = ()) -> list[str]:
+        """The names of the routers whose addresses were still there; they are gone, and the other node knows it.
+
+        First the links end: who is Active by its word on one is not believed to have let go.
+        """
         held = [bequest for bequest in will.bequests if self._delete_all(bequest.deletes)]
+        for link in links:
+            _end_link(link)
         for bequest in held:
             for farewell in bequest.farewells:
                 with suppress(OSError):  # without carrier nobody would hear it
@@ -268,3 +273,9 @@ class Executor:
             return self._kernel.order(request) == 0
         except OSError:
             return False
+
+
+def _end_link(descriptor: int) -> None:
+    """For all who share the socket; the descriptor itself stays open."""
+    with socket.socket(fileno=os.dup(descriptor)) as link, suppress(OSError):
+        link.shutdown(socket.SHUT_RDWR)

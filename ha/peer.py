@@ -311,6 +311,11 @@ class Links:
     def is_up(self, peer: str) -> bool:
         return peer in self._open
 
+    def descriptors(self) -> list[int]:
+        """Of the sockets that are links: whoever shares them can end the links in our place."""
+        infos = [one.transport.get_extra_info("socket") for one in self._open.values() if one.transport is not None]
+        return [info.fileno() for info in infos if info is not None and info.fileno() >= 0]
+
     def send(self, peer: str, payload: bytes) -> bool:
         """Whether it is on its way. A word that cannot go is not kept: the next one says more."""
         connection = self._open.get(peer)

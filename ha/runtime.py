@@ -35,7 +35,7 @@ from ha.verdict import Judge
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from config.schema import Config
     from ha.engine import Key
@@ -151,8 +151,8 @@ class Runtime:
                     await self._mover.wait_for_quiet(float(seconds))
                     return
 
-    def _say(self, message: orders.FromHa) -> None:
-        orders.send(self._channel, message)
+    def _say(self, message: orders.FromHa, fds: Sequence[int] = ()) -> None:
+        orders.send(self._channel, message, fds)
 
     async def _prepare(self, order: orders.Prepare, fds: list[int]) -> None:
         try:
@@ -416,6 +416,7 @@ class Runtime:
     def _on_link_up(self, node: str) -> None:
         self._heard[node] = _now()
         self._scribe.say(f"link to {node} is up")
+        self._tell_will()
         self._send_words([station.router.word() for station in self._engine.stations.values()])
 
     def _on_frame(self, node: str, payload: bytes) -> None:
@@ -446,6 +447,7 @@ class Runtime:
             self._judge_all()
 
     def _on_link_down(self, node: str, reason: str, ended: bool) -> None:
+        self._tell_will()  # whoever shares the socket lets go of it too
         self._scribe.say(f"link to {node} is down: {reason}", "WARNING")
         for key in list(self._engine.stations):
             self._engine.handle(key, e.PeerLost(node, ended))
@@ -542,7 +544,9 @@ class Runtime:
         )
 
     def _tell_will(self) -> None:
-        self._say(orders.Will(tuple(station.bequest() for station in self._engine.stations.values())))
+        """With the links: their end says that we are dead, while the kernel still frees our memory."""
+        links = [] if self._mover.links is None else self._mover.links.descriptors()
+        self._say(orders.Will(tuple(station.bequest() for station in self._engine.stations.values())), links)
 
     def _overran(self) -> None:
         self._scribe.warn("overrun", "the loop ran for 200 ms without a pause: real-time priority is given up")

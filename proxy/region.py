@@ -1,4 +1,4 @@
-"""The memory that all processes of one run share: counter slots for each, and a liveness page for each worker.
+"""The memory that all processes of one run share: counter slots for each, a liveness page for each worker and for `ha`.
 
 One memfd, made by the supervisor and inherited by every child. It is as large as the most workers a configuration may
 ask for: a page that nobody touches costs nothing, and a reload to more workers needs no new memory.
@@ -22,7 +22,8 @@ _PROCESSES: Final = MAX_WORKERS + 1
 
 _COUNTERS: Final = _PROCESSES * SLOTS
 PAGES: Final = _COUNTERS  # where the liveness pages begin
-SIZE: Final = PAGES + MAX_WORKERS * liveness.PAGE
+HA_PAGE: Final = MAX_WORKERS  # behind the workers'
+SIZE: Final = PAGES + (MAX_WORKERS + 1) * liveness.PAGE
 
 
 class Region:
@@ -46,7 +47,7 @@ class Region:
         """The slots of all processes, one behind the other. Reading those of workers that never ran costs memory."""
         return self._memory[:_COUNTERS]
 
-    def page(self, worker: int) -> memoryview:
-        """The liveness page of one worker."""
-        start = PAGES + worker * liveness.PAGE
+    def page(self, place: int) -> memoryview:
+        """The liveness page of one worker, or HA_PAGE."""
+        start = PAGES + place * liveness.PAGE
         return self._memory[start : start + liveness.PAGE]

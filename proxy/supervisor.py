@@ -26,7 +26,7 @@ from proxy.candidate import CandidateError
 from proxy.channel import ClosedError
 from proxy.firewall.gateway import Gateway, Taking
 from proxy.firewall.nftables import FirewallError
-from proxy.keeper import Keeper
+from proxy.keeper import Keeper, Witness
 from proxy.process import Barrier, News, Process, State, Wish
 from proxy.refreshing import Refreshes
 from proxy.reload import Ask, Commit, Idle, Refuse, Reload, Wait
@@ -84,6 +84,7 @@ class Supervisor:
         self._generations = itertools.count(accepted.generation + 1)
         self._shared = region.Region.create()
         self._pages: set[int] = set()
+        self._witness: Witness | None = None
         self._processes: dict[str, Process] = {}
         self._closed: dict[Place, Held] = {}  # sockets of processes in a crash loop
         self._gateway = Gateway()
@@ -254,7 +255,28 @@ class Supervisor:
                 self._start(self._processes[name])
         if self._accepted.config.ha is not None and "ha" not in self._processes:
             self._processes["ha"] = Keeper("ha", sockets.HA, "", runtime=self._folder.path)
+            self._watch_ha()
             self._start(self._processes["ha"])
+
+    def _watch_ha(self) -> None:
+        """Its death wakes the loop, sooner than its pidfd: the kernel frees its memory in between."""
+        if self._witness is not None:
+            return
+        page = self._shared.page(region.HA_PAGE)
+        liveness.initialise(page)
+        told, wake = socket.socketpair()
+        told.setblocking(False)
+        self._selector.register(told, selectors.EVENT_READ, lambda: self._on_death_of_ha(told))
+        self._witness = Witness(page, lambda: wake.send(b"\0"))
+
+    def _on_death_of_ha(self, told: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            told.recv(4096)
+        process = self._processes.get("ha")
+        lives = liveness.holder(self._shared.page(region.HA_PAGE))  # another, by now
+        if isinstance(process, Keeper) and process.alive and process.pid != lives:
+            self._on_message(process)  # its last words
+            process.carry_out()
 
     def _initialise_page(self, index: int) -> None:
         """Once for each worker: its page outlives it, and somebody may be waiting on it."""

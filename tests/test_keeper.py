@@ -1,19 +1,26 @@
 """ha as the supervisor has it: its orders, its news, and that its will is carried out when it is reaped."""
 
+import mmap
 import os
+import queue
+import select
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from ha import orders
+from ha import liveness, orders
 from proxy import bus, channel, parcel
 from proxy.channel import Channel
-from proxy.keeper import Keeper
+from proxy.keeper import Keeper, Witness
 from proxy.process import News, Wish
 from proxy.rights import Identity
 from proxy.sockets import HA
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Notary:
@@ -23,7 +30,7 @@ class Notary:
         self.held = held
         self.wills = []
 
-    def carry_out(self, will):
+    def carry_out(self, will, links):
         self.wills.append(will)
         return self.held
 
@@ -101,6 +108,92 @@ def test_its_will_is_carried_out_when_it_is_reaped(keeper):
     assert one.reap() == "exit 0; let go of vip-51 in its place"
     assert one.executor.wills == [will]
     assert not one.alive
+
+
+def test_a_will_that_was_carried_out_at_its_death_is_not_carried_out_again(keeper):
+    one, _ = keeper
+    one.will = will = orders.Will((orders.Bequest("vip-51", (b"x",), ()),))
+    one.popen = subprocess.Popen([sys.executable, "-c", ""])
+    one.pidfd = os.pidfd_open(one.popen.pid)
+    one.popen.wait()
+    one.carry_out()
+    one.executor.held = []
+    assert one.reap() == "exit 0; let go of vip-51 in its place"
+    assert one.executor.wills == [will, orders.Will()]
+
+
+LARGE = """
+import mmap, sys
+from ha import liveness
+life = liveness.Life(memoryview(mmap.mmap(int(sys.argv[1]), 0)))
+memory = bytearray(b"x") * (400 << 20)
+print("held", flush=True)
+sys.stdin.read()
+life.release()
+"""
+
+
+def start_holder(fd):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", LARGE, str(fd)],
+        pass_fds=[fd],
+        env={"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"held\n"
+    return holder
+
+
+def test_its_death_is_known_before_its_memory_is_free_and_a_good_end_is_none():
+    fd = os.memfd_create("page")
+    os.ftruncate(fd, liveness.PAGE)
+    page = memoryview(mmap.mmap(fd, liveness.PAGE))
+    liveness.initialise(page)
+    deaths = queue.Queue()
+    witness = Witness(page, lambda: deaths.put(time.monotonic()))
+    try:
+        ahead = []
+        for _ in range(3):  # a machine that stands still tells both at the same time
+            with start_holder(fd) as holder:
+                pidfd = os.pidfd_open(holder.pid)
+                holder.kill()
+                select.select([pidfd], [], [])
+                ended = time.monotonic()
+                os.close(pidfd)
+            ahead.append(ended - deaths.get(timeout=10))
+        assert max(ahead) > 0.002
+        with start_holder(fd) as holder:
+            holder.stdin.close()
+        assert holder.returncode == 0
+        with pytest.raises(queue.Empty):
+            deaths.get(timeout=0.1)
+    finally:
+        witness.stop()
+        os.close(fd)
+
+
+def test_its_links_are_shared_as_long_as_its_last_will_names_them_and_end_with_it(keeper):
+    one, theirs = keeper
+    one.executor = orders.Executor()
+    ends = [socket.socketpair() for _ in range(3)]
+    for left, _ in ends:
+        orders.send(theirs, orders.Will(), [left.fileno()])
+        one.receive()
+        left.close()
+    orders.send(theirs, orders.Standings(()), [0])  # nothing that is not asked for stays open
+    one.receive()
+    rights = [right for _, right in ends]
+    assert [right.recv(1) for right in rights[:2]] == [b"", b""]
+    rights[2].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        rights[2].recv(1)
+    one.carry_out()
+    assert rights[2].recv(1) == b""
+    assert one.links == []
+    one.executor.close()
+    for right in rights:
+        right.close()
 
 
 def test_its_command_names_whom_it_becomes(keeper):

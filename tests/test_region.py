@@ -3,7 +3,7 @@
 import os
 
 from ha import liveness
-from proxy.region import ADMIN, MAX_WORKERS, SIZE, SLOTS, Region
+from proxy.region import ADMIN, HA_PAGE, MAX_WORKERS, SIZE, SLOTS, Region
 
 
 def test_what_one_process_counts_another_reads():
@@ -18,7 +18,7 @@ def test_no_two_parts_overlap():
     region = Region.create()
     for place in (0, 1, MAX_WORKERS - 1, ADMIN):
         region.slots(place)[:] = bytes([place % 251 + 1]) * SLOTS
-    for worker in (0, MAX_WORKERS - 1):
+    for worker in (0, MAX_WORKERS - 1, HA_PAGE):
         assert bytes(region.page(worker)) == bytes(liveness.PAGE)
         region.page(worker)[:] = b"\xff" * liveness.PAGE
     for place in (0, 1, MAX_WORKERS - 1, ADMIN):

@@ -115,6 +115,29 @@ def test_backup_priority_0_of_who_is_active_by_its_word_is_forged():
     assert router.deadline == due
 
 
+def test_backup_priority_0_is_believed_when_the_link_ends_a_moment_later():
+    """The supervisor of a dead `ha` ends its links and sends priority 0: which is read first is chance."""
+    router = backup("b")
+    router.handle(advert(250, 5.0, "a"), 5.0)
+    router.handle(word("a", State.ACTIVE, 250), 5.0)
+    router.handle(advert(0, 5.1, "a"), 5.1)
+    router.handle(e.PeerLost("a", ended=True), 5.101)
+    assert router.deadline == pytest.approx(5.101 + 16 / 256)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_backup_priority_0_stays_forged_when_the_active_goes_on_or_the_link_is_only_silent(ended):
+    router = backup("b")
+    router.handle(advert(250, 5.0, "a"), 5.0)
+    router.handle(word("a", State.ACTIVE, 250), 5.0)
+    router.handle(advert(0, 5.1, "a"), 5.1)
+    if ended:
+        router.handle(advert(250, 6.0, "a"), 6.0)
+    due = router.deadline
+    router.handle(e.PeerLost("a", ended=ended), 6.1)
+    assert router.deadline == due
+
+
 def test_k4_with_the_link_on_another_path_the_network_of_the_clients_is_asked():
     router, now = filtered()
     trace(router, (now, TimerFired(), [Probe((VIP.ip,))]))

@@ -1,6 +1,7 @@
 """`python -m ha` by hand: usage, and what `release` removes."""
 
 import json
+import mmap
 import os
 import select
 import socket
@@ -76,11 +77,14 @@ class Process:
         os.chown(folder, 65534, 65534)
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         shared = os.memfd_create("shared")
-        os.ftruncate(shared, 2 * liveness.PAGE)
+        os.ftruncate(shared, 3 * liveness.PAGE)
+        page = memoryview(mmap.mmap(shared, 0))
+        liveness.initialise(page[2 * liveness.PAGE :])
         words = [
             f"--control={theirs.fileno()}",
             f"--shared={shared}",
             f"--pages={liveness.PAGE}",
+            "--page=1",
             f"--runtime={folder}",
         ]
         self.child = lab["a"].call(
