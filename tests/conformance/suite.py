@@ -9,6 +9,7 @@ from tests.conformance.cases import (
     configured,
     corners,
     directives,
+    edges,
     freshness,
     matching,
     methods,
@@ -22,7 +23,7 @@ from tests.kit.proxy import reverse
 if TYPE_CHECKING:
     from tests.conformance.runner import Stage
 
-MODULES = (directives, freshness, storing, matching, requests, stale, conditions, methods, corners, configured)
+MODULES = (directives, freshness, storing, matching, requests, stale, conditions, methods, corners, edges, configured)
 CASES = tuple(one for module in MODULES for one in module.CASES)
 
 # Cases that fail, and why.
