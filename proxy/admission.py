@@ -13,6 +13,7 @@ from proxy.errors import Failure
 from proxy.users.logins import Known, Refused, Why
 
 if TYPE_CHECKING:
+    from proxy.errors import Kind
     from proxy.exchange import Exchange
     from proxy.pipeline import Pipeline
     from proxy.users.logins import Answer
@@ -46,7 +47,9 @@ class Admission:
                 self._spine.begin(x)
             case Refused():
                 x.user = answer.user
-                self._spine.answers.fail(x, _failure(answer))
+                asked = x.plan.way if x.plan is not None else None
+                kind = asked.kind if isinstance(asked, Failure) else errors.LOGIN
+                self._spine.answers.fail(x, _failure(answer, kind))
             case unreachable:
                 assert_never(unreachable)
 
@@ -55,10 +58,11 @@ class Admission:
         self._spine.answers.close_books(x)
 
 
-def _failure(refused: Refused) -> Failure:
+def _failure(refused: Refused, kind: Kind) -> Failure:
+    """`kind` is how the login is asked for."""
     match refused.why:
         case Why.NONE | Why.MALFORMED | Why.WRONG:
-            return Failure(errors.LOGIN, f"login {refused.why.value}")
+            return Failure(kind, f"login {refused.why.value}")
         case Why.HELD:
             return Failure(errors.TOO_MANY_LOGINS, "failed too often", wait=refused.wait)
         case Why.BUSY:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 WHOLE = 256 * 2**10  # stored bodies up to this size are written at once; larger ones at the client's pace
 TICK_GUARD = 1e-5  # seconds: sums of times are rounded, and an answer must not outlive its tick
+CHALLENGES = {errors.LOGIN: b"Proxy-Authenticate", errors.MIRROR_LOGIN: b"WWW-Authenticate"}  # RFC 9110 §11.6, §11.7
 NOWHERE = RequestHead(b"-", b"http", b"", b"", None, (1, 1), Fields())  # for the log line of what could not be read
 
 
@@ -213,8 +214,8 @@ class Answers:
         if failure.rule and x.route is None:
             x.rule = failure.rule
         head, body = error_page(failure, name=NAME, date=format_date(self._spine.wall(self._now())), pages=pages)
-        if kind is errors.LOGIN and view is not None:
-            head = head.with_fields(head.fields.plus((b"Proxy-Authenticate", view.challenge)))
+        if kind in CHALLENGES and view is not None:
+            head = head.with_fields(head.fields.plus((CHALLENGES[kind], view.challenge)))
         if x.route is not None:
             told = x.key if x.plan is not None and x.plan.tells_key else None
             member = cache_status(x.reason or Reason.URI_MISS, hit=False, key=told, detail=kind.token)

@@ -62,6 +62,7 @@ STRANGER = _row("client-not-served", 403, "http_request_denied", Source.PROXY, c
 NO_SERVER = _row("not-a-server", 400, "http_request_error", Source.CLIENT, close=True)  # asked as if it were the origin
 DENIED = _row("denied", 403, "http_request_denied", Source.PROXY)  # by a rule
 LOGIN = _row("login-required", 407, "http_request_denied", Source.PROXY)
+MIRROR_LOGIN = _row("mirror-login-required", 401, "http_request_denied", Source.PROXY)  # asked as if it were the origin
 TOO_MANY_LOGINS = _row("too-many-logins", 429, "http_request_denied", Source.PROXY, close=True)
 TOO_FAST = _row("too-many-requests", 429, "http_request_denied", Source.PROXY)  # of one user or client, per second
 LOGINS_BUSY = _row("logins-busy", 503, "proxy_internal_response", Source.PROXY, close=True)

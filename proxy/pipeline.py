@@ -18,7 +18,7 @@ from cachetools import LRUCache
 
 from proxy import errors
 from proxy.admission import Admission
-from proxy.answers import Answers
+from proxy.answers import CHALLENGES, Answers
 from proxy.cache.brake import Brake
 from proxy.cache.coalesce import Flight, Flights, Waiting
 from proxy.cache.reading import Reading
@@ -169,7 +169,7 @@ class Pipeline:
             elif isinstance(way, Tunnel):
                 x.user = plan.user
                 self.tunnelling.open(x, way)
-            elif way.kind is errors.LOGIN and plan.checked.credentials is not None:
+            elif way.kind in CHALLENGES and plan.checked.credentials is not None:
                 self.admission.prove(x)
             else:
                 x.user = plan.user

@@ -88,6 +88,9 @@ class Planner:
             passing = view.pass_fields if view is not None else frozenset[bytes]()
             request = readdress(head, without_forgeable(head.fields, passing))
         if view is not None and view.challenge and not user:
+            if not head.scheme and self._spine.mode.has_mirror(client.listener, head.path):
+                # Here the proxy is the origin (RFC 9110 §11.6.2).
+                checked = checked._replace(credentials=head.fields.get(b"authorization"))
             user = self._remembered(checked.credentials)
         way = self._spine.mode.route(request, client, user, self._spine.wall(self._now()))
         plan = Plan(checked, request, way, view, believed)

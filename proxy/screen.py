@@ -1,6 +1,6 @@
 """The first screen after `tandem run`: lines that say what is being served, where, and what to try.
 
-Six of them, and one more with `[forward]` beside sites, and with `[ha]`: the virtual addresses.
+Six of them, and one more with `[forward]` beside sites, with mirrors, and with `[ha]`: the virtual addresses.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def _mode_lines(config: Config) -> Iterator[str]:
     if config.forward is not None:
         served = _few(map(str, config.forward.clients)) or "nobody"
         yield f"  forward {_few(at.text for at in config.forward.listen)} for {served}"
+        if config.forward.mirror:
+            yield f"  mirrors {_few(f'{one.path} of {one.origin}' for one in config.forward.mirror)}"
     if config.transparent is not None:
         options = config.transparent
         ports = (*options.http_ports, *(options.https_ports if options.https == "splice" else ()))

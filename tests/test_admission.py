@@ -56,6 +56,23 @@ def ask(stack, origin, *lines, path="/", method="GET", source=None, body=None):
     return raw.ask(stack.at, raw.request(method, target, *lines, body=body), method, source=source)
 
 
+def test_a_mirror_asks_for_the_login_as_an_origin_does_and_it_goes_no_further(users, origin):
+    mirror = f'[[forward.mirror]]\nkind = "deb"\npath = "/m/"\norigin = "http://{origin.address}/"\n'
+    with proxy(users, origin, mirror) as stack:
+        asked = raw.get(stack.at, "/m/pool/a.deb")
+        assert (asked.status, asked.get("www-authenticate")) == (401, 'Basic realm="Our proxy", charset="UTF-8"')
+        assert asked.get("proxy-authenticate") is None
+        good, wrong = (basic("bob", word).removeprefix("Proxy-") for word in ("secret", "other"))
+        assert raw.get(stack.at, "/m/pool/a.deb", basic("bob", "secret")).status == 401
+        assert raw.get(stack.at, "/m/pool/a.deb", wrong).status == 401
+        for _ in range(3):
+            assert raw.get(stack.at, "/m/pool/a.deb", good).body == b"kept"
+        assert raw.get(stack.at, "/m/pool/a.deb").status == 401
+        [received] = origin.requests
+        assert received.get("authorization") is None
+        assert [line for line in stack.log_lines() if " bob " in line and " 200 " in line]
+
+
 def test_without_credentials_a_client_is_asked_for_them(users, origin):
     with proxy(users, origin) as stack:
         for lines in ((), ("Proxy-Authorization: Bearer x",), ("Proxy-Authorization: Basic !!!",)):

@@ -49,6 +49,13 @@ def test_a_forward_proxy_says_for_whom_and_how_to_try_it():
     assert lines[5] == f"  try     curl -x http://127.0.0.1:{port} http://example.org/    tandem status"
 
 
+def test_mirrors_have_a_line_of_their_own():
+    mirror = '[[forward.mirror]]\nkind = "deb"\npath = "/deb/"\norigin = "https://deb.example/debian/"\n'
+    lines = lines_for(f'[forward]\nlisten = "127.0.0.1:{free_port()}"\nclients = "192.168.8.0/24"\n{mirror}')
+    assert len(lines) == 7
+    assert lines[2] == "  mirrors /deb/ of https://deb.example/debian/"
+
+
 def test_many_sites_are_counted_and_a_named_one_is_asked_for_by_name():
     port = free_port()
     sites = "".join(f'[[site]]\nhosts = "s{n}.test"\nlisten = ":{port}"\nupstream = "10.0.0.1:80"\n' for n in range(9))

@@ -34,6 +34,7 @@ SAYS_MORE = {
     errors.PORT_REFUSED: "This proxy does not go to that port.",
     errors.ADDRESS_REFUSED: "This proxy does not go to that address: it is not a public one.",
     errors.LOGIN: "This proxy asks who you are: log in with the name and password that you have been given.",
+    errors.MIRROR_LOGIN: "This mirror asks who you are: log in with the name and password that you have been given.",
     errors.TOO_FAST: "You have sent more requests than this proxy takes of one client at a time. Wait a little.",
     errors.TOO_MANY_LOGINS: "Too many logins have failed. Wait a little before you try again.",
     errors.LOOP: "This way leads back to this very proxy.",

@@ -155,7 +155,7 @@ class Forward:
     ) -> Route | Tunnel | Failure:
         """Under the same rules as if the client asked for the mirrored origin; any address is the operator's to name.
 
-        A login cannot be asked for: 407 is a proxy's word, and here the proxy is the origin.
+        A login is asked for as an origin does (401): 407 is a proxy's word.
         """
         origin = mirror.origin_of(request)
         minute = minute_at(wall) if self._timed else 0
@@ -170,8 +170,7 @@ class Forward:
             case Deny():
                 return denial(verdict, origin.host)
             case Login():
-                says = "A mirror cannot ask for a login: a rule with `login = false` has to allow it."
-                return Failure(errors.DENIED, "a mirror, and nobody has logged in", says=says, rule=verdict.rule)
+                return Failure(errors.MIRROR_LOGIN, "nobody has logged in", rule=verdict.rule)
             case unreachable:
                 assert_never(unreachable)
 

@@ -99,18 +99,20 @@ def keeping(kind: Kind, path: bytes) -> Keeping:
 class Mirror:
     """One mirror, compiled."""
 
-    def __init__(self, config: Config, options: Options, timeouts: Timeouts, token: bytes) -> None:
+    def __init__(self, config: Config, options: Options, forward: ForwardOptions, token: bytes) -> None:
         self.options = options
         self.path = options.path.encode()
         self.kind = KINDS[options.kind]
         self._token = token
+        self._keeps_login = not (token or forward.users)  # a client's Authorization is for the origin
         texts = (options.origin, *options.files)
         self._origins = tuple(_origin(options, text) for text in texts)
         places = tuple(_place(options, n, text) for n, text in enumerate(texts))
         self._links = Links(places, self.kind.links)
         self._names = tuple(f"{FORWARD}/mirror{place.here.decode()}" for place in places)
         self.pools = {
-            name: _lone_pool(name, origin, timeouts) for name, origin in zip(self._names, self._origins, strict=True)
+            name: _lone_pool(name, origin, forward.timeouts)
+            for name, origin in zip(self._names, self._origins, strict=True)
         }
         self._rules = {each: _rules(config, options, self.kind, each, token) for each in Keeping}
 
@@ -152,7 +154,7 @@ class Mirror:
         """What the client says, less what is for the proxy alone, or stands against reading what comes."""
         gone = {b"cookie"}
         more: tuple[Line, ...] = ()
-        if self._token:
+        if not self._keeps_login:
             gone.add(b"authorization")
         if rewrites:
             gone |= {b"accept-encoding", b"range", b"if-range"}
@@ -170,8 +172,7 @@ class Mirrors:
     def __init__(self, config: Config, options: ForwardOptions, secrets: Mapping[str, bytes]) -> None:
         """`secrets` has the contents of token files. ValueError for one that is no single line."""
         self._all = tuple(
-            Mirror(config, one, options.timeouts, _token(one.token, secrets) if one.token else b"")
-            for one in options.mirror
+            Mirror(config, one, options, _token(one.token, secrets) if one.token else b"") for one in options.mirror
         )
         self.pools = {name: pool for mirror in self._all for name, pool in mirror.pools.items()}
 

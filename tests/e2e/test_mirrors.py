@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+import bcrypt
 import pytest
 import trustme
 
@@ -108,31 +109,57 @@ def make_wheel():
     return made.getvalue()
 
 
-@pytest.mark.parametrize("form", ["html", "json"])
-def test_pip_installs_with_hashes_and_a_second_machine_costs_the_origin_nothing(world, form):
-    wheel = make_wheel() + form.encode()  # a comment behind the archive: another digest
+def publish_wheel(world, form):
+    """(digest, where its file is) of a package on the host of files, with an index at the origin."""
+    wheel = make_wheel() + form.encode()  # behind the archive: another digest for each form
     digest = hashlib.sha256(wheel).hexdigest()
     name = "sample-1.0-py3-none-any.whl"
     path = f"/packages/{digest[:2]}/{digest[2:4]}/{digest[4:]}/{name}"
     world.files.files[path] = wheel
     link = {"filename": name, "url": world.files.url + path, "hashes": {"sha256": digest}}
     said = json.dumps({"meta": {"api-version": "1.0"}, "name": "sample", "files": [link]})
-    pages = {
-        "html": (HTML, f'<!doctype html><a href="{world.files.url}{path}#sha256={digest}">{name}</a>'),
-        "json": ({"Content-Type": "application/vnd.pypi.simple.v1+json"}, said),
-    }
-    fields, page = pages[form]
+    fields, page = HTML, f'<!doctype html><a href="{world.files.url}{path}#sha256={digest}">{name}</a>'
+    if form == "json":
+        fields, page = {"Content-Type": "application/vnd.pypi.simple.v1+json"}, said
     world.index.files[f"/pypi/{form}/sample/"] = lambda _: (200, fields, page.encode())
     (world.folder / f"{form}.txt").write_text(f"sample==1.0 --hash=sha256:{digest}\n")
-    for machine in ("one", "two"):
-        world.run(
-            sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-cache-dir", "--require-hashes",
-            "--index-url", f"{world.proxy.url}/pypi/{form}/", "--target", f"{form}-{machine}", "-r", f"{form}.txt",
-            PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_CONFIG_FILE=os.devnull,
-        )  # fmt: skip
-        assert (world.folder / f"{form}-{machine}" / "sample.py").read_text() == "value = 1\n"
+    return path
+
+
+def pip_install(world, mirror, form, target, *, check=True):
+    return world.run(
+        sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-cache-dir", "--no-input", "--require-hashes",
+        "--index-url", f"{mirror}/{form}/", "--target", target, "-r", f"{form}.txt", check=check,
+        PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_CONFIG_FILE=os.devnull,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["html", "json"])
+def test_pip_installs_with_hashes_and_a_second_machine_costs_the_origin_nothing(world, form):
+    path = publish_wheel(world, form)
+    for target in (f"{form}-one", f"{form}-two"):
+        pip_install(world, f"{world.proxy.url}/pypi", form, target)
+        assert (world.folder / target / "sample.py").read_text() == "value = 1\n"
     assert world.files.count(path) == 1
     assert world.index.count(f"/pypi/{form}/sample/") == 1
+
+
+def test_pip_logs_in_to_a_mirror_as_to_any_registry(world, tmp_path):
+    publish_wheel(world, "login")
+    users = tmp_path / "users"
+    users.write_text(f"bob:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    users.chmod(0o600)
+    with start_proxy(
+        tmp_path / "proxy",
+        f'[forward]\nlisten = "127.0.0.1:PORT0"\nclients = "127.0.0.1"\nusers = "{users}"\n'
+        f'[[forward.mirror]]\nkind = "pypi"\npath = "/pypi/"\norigin = "{world.index.url}/pypi/"\n'
+        f'files = "{world.files.url}/packages/"\ntls = {{ ca = "{world.folder / "ca.pem"}" }}\n',
+    ) as proxy:
+        at = f"{proxy.host}:{proxy.ports[0]}/pypi"
+        assert pip_install(world, f"http://{at}", "login", "login-none", check=False).returncode != 0
+        pip_install(world, f"http://bob:secret@{at}", "login", "login")
+    assert (world.folder / "login" / "sample.py").exists()
+    assert all("authorization" not in asked for _, asked in world.index.seen + world.files.seen)
 
 
 # ---- npm -------------------------------------------------------------------------------------------------------------

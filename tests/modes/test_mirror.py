@@ -195,11 +195,9 @@ def test_a_rule_about_addresses_says_nothing_of_an_origin_that_the_operator_name
     assert isinstance(ask(build(rules=rule), b"/m/a"), Route)
 
 
-def test_where_users_log_in_a_rule_has_to_let_clients_in():
+def test_where_users_log_in_a_mirror_asks_for_it_as_an_origin_does_unless_a_rule_lets_clients_in():
     users = 'users = "users"\n'
-    denied = ask(build(more=users), b"/m/a")
-    assert denied.kind is errors.DENIED
-    assert "login = false" in denied.says
+    assert ask(build(more=users), b"/m/a").kind is errors.MIRROR_LOGIN
     rule = '[[rule]]\nname = "m"\nmatch = { mode = "forward", domain = "index.example" }\n'
     rule += 'action = "allow"\nlogin = false\n'
     assert isinstance(ask(build(more=users, rules=rule), b"/m/a"), Route)
