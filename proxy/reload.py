@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 PREPARE_LIMIT: Final = 60.0  # seconds from the question to the last answer, on a slow and busy machine
+TAKE_OVER_LIMIT: Final = 5.0  # seconds for all children to take over what they have prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +121,20 @@ class Reload:
             silent = ", ".join(sorted(self._waiting))
             return Refuse(f"no answer within {PREPARE_LIMIT:g} s from {silent}", candidate)
         return Wait()
+
+
+class TakingOver:
+    """The commit, from the word to it until all serve the new configuration. Nothing can be refused any more: one that
+    hangs is waited for no longer than TAKE_OVER_LIMIT, and others look after it.
+    """
+
+    def __init__(self, name: str, told: Iterable[str], now: MonoTime) -> None:
+        self.name = name  # of what they take over
+        self.deadline = MonoTime(now + TAKE_OVER_LIMIT)
+        self._waiting = set(told)
+
+    def finished(self, name: str) -> None:
+        self._waiting.discard(name)
+
+    def is_over(self, now: MonoTime) -> bool:
+        return not self._waiting or self.deadline <= now

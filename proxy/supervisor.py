@@ -29,8 +29,9 @@ from proxy.firewall.nftables import FirewallError
 from proxy.keeper import Keeper, Witness
 from proxy.process import Barrier, News, Process, State, Wish
 from proxy.refreshing import Refreshes
-from proxy.reload import Ask, Commit, Idle, Refuse, Reload, Wait
+from proxy.reload import Ask, Commit, Idle, Refuse, Reload, TakingOver, Wait
 from proxy.restarts import DEATHS, WINDOW
+from proxy.signals import Signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,13 +45,11 @@ if TYPE_CHECKING:
 
 _START_LIMIT: Final = 60.0  # seconds from exec to Ready, on a slow and busy machine
 _GRACE: Final = 1.0  # beyond the drain time, until the kill
-_COMMIT_LIMIT: Final = 5.0  # seconds for all children to take over what they have prepared
 _LAST_BYTES: Final = 5.0  # seconds that a client has to take what is left in the kernel
 _LOOK: Final = 0.05
 _MOST_LENT: Final = 64  # sockets at once: half a millisecond
 _ADMIN_DRAIN: Final = 2.0
 _LET_GO: Final = 0.25  # seconds that ha waits for an instant without requests, before it lets go of its addresses
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +87,7 @@ class Supervisor:
         self._processes: dict[str, Process] = {}
         self._closed: dict[Place, Held] = {}  # sockets of processes in a crash loop
         self._gateway = Gateway()
-        self._committing: set[str] = set()  # children that have been told to, and have not said that they did
-        self._commit_ends: MonoTime | None = None  # when they are not waited for any longer
-        self._committed = ""  # the name of what they commit
+        self._taking_over: TakingOver | None = None
         self._reload: Reload | None = None
         self._reload_wanted = False
         self._refreshes = Refreshes()
@@ -107,7 +104,7 @@ class Supervisor:
         self._beats = Beats()  # of a gateway's workers
         self._started = time.time()
         self._selector = selectors.DefaultSelector()
-        self._wake, self._woken = socket.socketpair()
+        self._signals = Signals()
 
     def run(self) -> int:
         """The exit status, when everything has ended.
@@ -115,7 +112,8 @@ class Supervisor:
         An exception is our death: the children see the end of their channels, finish what is in flight, and whoever
         starts us again can bind at once. To kill them here would lose what they could still answer.
         """
-        self._catch_signals()
+        self._signals.catch()
+        self._selector.register(self._signals, selectors.EVENT_READ, self._on_woken)
         self._at_gateway(lambda: self._gateway.adopt(self._accepted.config.transparent))
         self._add_processes()
         while self._exit is None:
@@ -123,6 +121,7 @@ class Supervisor:
         self._kill_all()
         self._at_gateway(self._gateway.close)
         self._folder.leave()
+        self._signals.close()
         return self._exit
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
@@ -152,8 +151,8 @@ class Supervisor:
             moments.append(self._reload.deadline)
         if self._next_look is not None:
             moments.append(self._next_look)
-        if self._commit_ends is not None:
-            moments.append(self._commit_ends)
+        if self._taking_over is not None:
+            moments.append(self._taking_over.deadline)
         if self._notifier.watchdog is not None:
             moments.append(self._next_alive)
         if self._gateway.taking is not Taking.OFF:
@@ -172,9 +171,7 @@ class Supervisor:
             self._begin_reload()
         elif self._refreshes.next is not None and self._refreshes.next <= now and self._may_reload():
             self._begin_refresh(self._refreshes.take(now))
-        if self._commit_ends is not None and self._commit_ends <= now:  # one hangs: others look after that
-            self._committing.clear()
-            self._finish_commit()
+        self._finish_commit()
         if self._gateway.taking is not Taking.OFF and self._beats.next <= now:
             self._look_at_beats(now)
         if self._notifier.watchdog is not None and self._next_alive <= now:
@@ -214,18 +211,9 @@ class Supervisor:
             case unreachable:
                 assert_never(unreachable)
 
-    def _catch_signals(self) -> None:
-        for end in (self._wake, self._woken):
-            end.setblocking(False)
-        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            signal.signal(number, lambda *_: None)
-        self._selector.register(self._woken, selectors.EVENT_READ, self._on_wake)
-
-    def _on_wake(self) -> None:
-        with suppress(BlockingIOError):
-            for number in self._woken.recv(4096):
-                self._on_signal(number)
+    def _on_woken(self) -> None:
+        for number in self._signals.take():
+            self._on_signal(number)
 
     def _on_signal(self, number: int) -> None:
         match number:
@@ -240,7 +228,7 @@ class Supervisor:
                 self._reload_wanted = True
             case signal.SIGUSR1:
                 self._reopen_logs()
-            case _:  # 0: the reading thread is done; the reload is looked at each turn
+            case _:  # WAKE: the reading thread is done; the reload is looked at each turn
                 pass
 
     # ---- children ----------------------------------------------------------------------------------------------------
@@ -375,7 +363,7 @@ class Supervisor:
 
     def _ready(self, process: Process) -> None:
         if process.state is not State.STARTING:  # Commit of a reload
-            self._finish_commit(process.name)
+            self._took_over(process)
             return
         process.ready_at = _now()
         process.turn(State.RUNNING, MonoTime(_now() + WINDOW))
@@ -404,7 +392,7 @@ class Supervisor:
             self._gate(())
         if self._reload is not None:
             self._reload.died(process.name, how)
-        self._finish_commit(process.name)
+        self._took_over(process)
         if process.state is State.DRAINING or self._stopping:
             self._ended(process)
             return
@@ -467,7 +455,7 @@ class Supervisor:
             return candidate.build(loaded, self._source, generation, self._folder.path, existing, self._serials)
 
         self._reload = Reload(self._source.name)
-        self._reload.start(read, lambda: self._wake.send(b"\0"))
+        self._reload.start(read, self._signals.wake)
 
     def _begin_refresh(self, paths: tuple[str, ...]) -> None:
         """Lists of names are looked at again, and nothing else is read: the accepted configuration goes on."""
@@ -478,7 +466,7 @@ class Supervisor:
             return candidate.refresh(accepted, paths, self._source.base, generation, existing, self._serials)
 
         self._reload = Reload(" ".join(paths))
-        self._reload.start(read, lambda: self._wake.send(b"\0"))
+        self._reload.start(read, self._signals.wake)
 
     def _go_on_with_reload(self, reload: Reload, now: MonoTime) -> None:
         match reload.next(now):
@@ -510,8 +498,8 @@ class Supervisor:
         old.close(spare=new.sockets)
         self._closed.clear()
         self._at_gateway(lambda: self._gateway.adopt(new.config.transparent))
-        self._committed, self._commit_ends = name, MonoTime(_now() + _COMMIT_LIMIT)
-        self._committing = {p.name for p in self._running() if _has_place(p, new.config)}
+        told = (process.name for process in self._running() if _has_place(process, new.config))
+        self._taking_over = TakingOver(name, told, _now())
         for line in new.warnings:
             console.say(line)
         if new.config.process.user != old.config.process.user:
@@ -527,12 +515,17 @@ class Supervisor:
         self._add_processes()
         self._finish_commit()
 
-    def _finish_commit(self, name: str = "") -> None:
+    def _took_over(self, process: Process) -> None:
+        """It serves what it was told to, or never will: it has died."""
+        if self._taking_over is not None:
+            self._taking_over.finished(process.name)
+            self._finish_commit()
+
+    def _finish_commit(self) -> None:
         """The reload is told of when all serve what they were told to: whoever asks then gets the new answers."""
-        self._committing.discard(name)
-        if not self._committing and self._commit_ends is not None:
-            self._commit_ends = None
-            console.say(f"reloaded {self._committed}")
+        if self._taking_over is not None and self._taking_over.is_over(_now()):
+            console.say(f"reloaded {self._taking_over.name}")
+            self._taking_over = None
             self._after_reload(ok=True, reason="")
 
     def _refuse(self, reason: str, new: Candidate | None) -> None:

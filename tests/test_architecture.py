@@ -42,6 +42,7 @@ ORDER: list[tuple[str, ...]] = [
         "proxy.restarts",
         "proxy.rights",
         "proxy.service",
+        "proxy.signals",
     ),
     ("proxy.users",),  # passwords and logins, for workers and for the command line
     ("proxy.channel", "proxy.firewall", "proxy.link", "proxy.region", "proxy.runtime", "proxy.sockets"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.candidate import Candidate, CandidateError
-from proxy.reload import PREPARE_LIMIT, Ask, Commit, Idle, Refuse, Reload, Wait
+from proxy.reload import PREPARE_LIMIT, TAKE_OVER_LIMIT, Ask, Commit, Idle, Refuse, Reload, TakingOver, Wait
 
 NEW = Candidate(7, "digest", None, (), -1, {}, {})
 NAMES = ("worker-0", "worker-1", "admin")
@@ -109,3 +109,22 @@ def test_it_is_committed_only_if_everybody_agrees_in_whatever_order(order, refus
     for name in order:
         reload.answered(name, 7, "no" if name in refusing else None)
     assert isinstance(reload.next(101.0), Refuse if refusing else Commit)
+
+
+def test_a_commit_is_over_when_all_have_taken_it_over_whoever_else_says_so():
+    taking = TakingOver("tandem.toml", NAMES, 100.0)
+    for name in (*NAMES[1:], "worker-9"):
+        taking.finished(name)
+        assert not taking.is_over(100.0)
+    taking.finished(NAMES[0])
+    assert taking.is_over(100.0)
+
+
+def test_nobody_waits_for_ever_for_one_that_hangs():
+    taking = TakingOver("tandem.toml", NAMES, 100.0)
+    assert not taking.is_over(99.9 + TAKE_OVER_LIMIT)
+    assert taking.is_over(taking.deadline)
+
+
+def test_with_nobody_to_tell_a_commit_is_over_at_once():
+    assert TakingOver("tandem.toml", (), 100.0).is_over(100.0)
