@@ -352,7 +352,7 @@ def test_a_list_is_taken_over_when_it_changes_and_the_file_of_the_configuration_
     instance.config.write_text("nonsense")
     names.write_text("two.test")
     wait_until(lambda: told() == {str(names): "two.test"})
-    assert f"reloaded {names}" in instance.said()
+    wait_until(lambda: f"reloaded {names}" in instance.said())  # all children, admin too
     names.unlink()
     wait_until(lambda: "the list stays as it was read last" in instance.said())
     assert told() == {str(names): "two.test"}
