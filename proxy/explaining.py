@@ -294,6 +294,9 @@ class Explainer:
         return _outcome(outcome, says, status) | {"reason": reason.token}
 
     def _passed(self, x: Exchange, reason: Reason, steps: list[Plain]) -> Plain:
+        refusal = _unreachable(x)
+        if refusal is not None:
+            return _refusal(refusal)
         told = _outcome("bypass", "to the origin and back, past the cache") | {"reason": reason.token}
         return told | {"forward": self._forward(x, (), None, steps)}
 
@@ -301,6 +304,9 @@ class Explainer:
         self, x: Exchange, plan: Plan, stale: tuple[StoredResponse, ...], reason: Reason, steps: list[Plain]
     ) -> Plain:
         """As Pipeline._fetch: alone, or with others."""
+        refusal = _unreachable(x)
+        if refusal is not None:
+            return _refusal(refusal)
         missed = reason in {Reason.PARTIAL, Reason.VARY_MISS, Reason.URI_MISS}
         told = _outcome("miss" if missed else "revalidate", "asks the origin")
         told["reason"] = reason.token
@@ -377,6 +383,14 @@ def _address(text: str) -> str:
         return str(ip_address(text))
     except ValueError as problem:
         raise BadTargetError(f"{text!r} is no IP address to come from") from problem
+
+
+def _unreachable(x: Exchange) -> Failure | None:
+    """That nobody goes to the address which the request names; of a name it shows when it is looked up."""
+    origin = x.route.origin if x.route is not None else None
+    if origin is None or origin.reach is None or origin.parent is not None or not _is_address(origin.host):
+        return None
+    return origin.reach.refusal(origin.host, origin.port, here=False)
 
 
 def _is_address(host: str) -> bool:

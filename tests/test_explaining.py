@@ -285,6 +285,12 @@ def test_a_taken_connection_that_went_nowhere_is_asked_back(gateway, url, to, sa
         tell_of(gateway[0], bus.Explain(url, to=to))
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_address_that_nobody_goes_to_is_told_as_refused(gateway, method):
+    told = tell_of(gateway[0], bus.Explain("http://10.0.0.1/", method))
+    assert (told["outcome"], told["error"], told["status"]) == ("refused", "address-not-allowed", 403)
+
+
 def test_without_a_gateway_no_connection_is_taken(bench):
     with pytest.raises(BadTargetError, match="is not there"):
         tell_of(bench.stack, bus.Explain("http://a/", to="127.0.0.1"))

@@ -111,6 +111,20 @@ def test_nothing_is_fresh_past_its_lifetime_nor_stale_past_what_is_allowed(field
             judge(stored, reuse.decide(get(f"Cache-Control: {asked}"), [stored], now, rules), now, rules)
 
 
+@given(st.integers(1, 50), st.integers(0, 50) | st.none(), st.integers(0, 50), st.sampled_from([0.0, 15.0]), ASKED)
+def test_the_ends_of_all_windows_are_kept_to_the_second(lifetime, window, grace, patience, asked):
+    """The times around each end, which a random course seldom meets."""
+    rules = CacheRules(grace=float(grace), stale_on_error=patience)
+    said = f"Cache-Control: max-age={lifetime}" + ("" if window is None else f", stale-while-revalidate={window}")
+    request = get(f"Cache-Control: {asked}")
+    stored = stored_of([said], rules, request)
+    for end in (lifetime, lifetime + (window or 0), lifetime + grace, lifetime + 15):
+        for now in (end - 1, end - 0.001, end, end + 0.001, end + 1, end + 2):
+            judge(stored, reuse.decide(request, [stored], now, rules), now, rules)
+            if reuse.may_serve_on_error(stored, now, rules, request):
+                assert now - lifetime <= patience
+
+
 def judge(stored, verdict, now, rules):
     """What one verdict may be."""
     age = freshness.current_age(stored, now)
