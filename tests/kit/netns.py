@@ -30,6 +30,7 @@ from ha.rtnl import Kernel
 
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3
+IFA_F_TENTATIVE = 0x40
 BRIDGE_FORWARDS = 3  # BR_STATE_FORWARDING
 NEEDED = {"NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21}
 
@@ -278,13 +279,17 @@ class Lab:
         namespace.netlink(addresses)
 
     def wait_for_cable(self, host: str) -> None:
-        """The kernel sees the carrier at both ends and the bridge forwards: it takes up to a second."""
+        """The kernel sees the carrier at both ends, the bridge forwards and all addresses may be used: it takes up to a
+        second, and longer while others make and end namespaces.
+        """
         inside, port = self[host], self.lan
+        addresses = {str(address_of(host)), str(address6_of(host)), str(link_local_of(host))}
 
         def passes():
             return inside.netlink(lambda ipr: is_up(ipr, "eth0")) and port.netlink(lambda ipr: forwards(ipr, host))
 
-        wait_until(passes)
+        wait_until(passes, 20)
+        wait_until(lambda: inside.netlink(lambda ipr: has_usable(ipr, "eth0", addresses)), 20)
 
     def link_nodes(self) -> None:
         """A second cable, `link0`, straight from node to node."""
@@ -378,6 +383,15 @@ def wait_until(condition, seconds: float = 5, step: float = 0.005) -> float:
 def is_up(ipr, interface) -> bool:
     (link,) = ipr.get_links(*ipr.link_lookup(ifname=interface))
     return link.get("state") == "up" and link.get_attr("IFLA_OPERSTATE") == "UP"
+
+
+def has_usable(ipr, interface, addresses) -> bool:
+    """Whether the interface has all of these; an IPv6 address is tentative at first, even where nobody checks for
+    duplicates: the kernel comes to it later.
+    """
+    found = ipr.get_addr(index=ipr.link_lookup(ifname=interface)[0])
+    usable = {m.get("local") or m.get("address") for m in found if not m.get("flags") & IFA_F_TENTATIVE}
+    return usable >= set(addresses)
 
 
 def forwards(ipr, port) -> bool:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tests.kit.dns import FakeNameServer
-from tests.kit.netns import Namespace, forwards, is_up, wait_until
+from tests.kit.netns import Namespace, forwards, has_usable, is_up, wait_until
 from tests.kit.origin import FakeOrigin
 from tests.kit.proxy import command_line, environment
 
@@ -72,8 +72,9 @@ class Yard:
                     ipr.addr("add", index=index, address=address, prefixlen=64 if ":" in address else 24)
 
             namespace.netlink(configure)
-        for namespace, interface in ((one, name), (other, its)):
-            wait_until(lambda n=namespace, i=interface: n.netlink(lambda ipr: is_up(ipr, i)))
+        for namespace, interface, addresses in ((one, name, here), (other, its, there)):
+            wait_until(lambda n=namespace, i=interface: n.netlink(lambda ipr: is_up(ipr, i)), 20)
+            wait_until(lambda n=namespace, i=interface, a=addresses: n.netlink(lambda ipr: has_usable(ipr, i, a)), 20)
 
     def close(self) -> None:
         for namespace in self._namespaces.values():
