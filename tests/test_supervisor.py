@@ -69,7 +69,7 @@ def test_the_end_waits_for_what_is_in_flight_and_takes_nothing_new(start, port):
     instance = start(config(port))
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(b"slow\n")
-        time.sleep(0.05)
+        wait_until((instance.folder / "slow").exists)
         instance.signal(signal.SIGTERM)
         wait_until(lambda: not can_connect(port))
         assert instance.popen.poll() is None
@@ -82,7 +82,7 @@ def test_who_does_not_end_within_the_drain_time_is_killed(start, port):
     instance = start(config(port, drain="200ms"))
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(b"slow\n")
-        time.sleep(0.05)
+        wait_until((instance.folder / "slow").exists)
         started = time.monotonic()
         assert instance.end() == 0
         assert time.monotonic() - started < 5
@@ -156,7 +156,7 @@ def test_a_group_wide_sigterm_drains_as_one_to_the_supervisor_does(start, port):
     instance = start(config(port))
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(b"slow\n")
-        time.sleep(0.05)
+        wait_until((instance.folder / "slow").exists)
         os.kill(instance.process("worker-0")["pid"], signal.SIGTERM)
         instance.signal(signal.SIGTERM)
         (instance.folder / "go").touch()
@@ -310,7 +310,7 @@ def test_a_worker_that_dies_while_preparing_refuses_the_reload(start, port):
     before = instance.process("worker-0")["pid"]
     instance.config.write_text(config(port, name="hang"))
     instance.signal(signal.SIGHUP)
-    time.sleep(0.2)
+    wait_until((instance.folder / "hanging").exists)
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: instance.state()["reload"])
     assert "worker-0 died while preparing" in instance.state()["reload"]["reason"]

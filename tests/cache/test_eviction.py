@@ -72,9 +72,9 @@ def test_one_eviction_looks_at_a_bounded_number_of_keys():
     for _ in range(3):
         for key in names(100_000):
             cache[key]
-    before = time.perf_counter()
+    before = time.thread_time()
     cache.popitem()
-    assert time.perf_counter() - before < 0.01
+    assert time.thread_time() - before < 0.01
     assert sum(entry.place == MAIN for entry in cache.values()) <= MOST_STEPS
 
 

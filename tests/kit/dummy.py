@@ -1,6 +1,7 @@
 """A service for tests of the processes: it answers a line with a line, and fails when its configuration says so.
 
 A site's name tells what to do: `refuse` refuses to prepare, `die` ends the process at commit, `hang` never prepares.
+What it is at is told by files beside the runtime folder: `hanging`, `slow`.
 A client's line is answered with "index generation pid"; "slow" once there is a file `go` beside the runtime folder.
 """
 
@@ -31,6 +32,7 @@ class Dummy:
         if "refuse" in names and self.index >= 0:
             raise Refused("the dummy was told to refuse")
         if "hang" in names and self.index >= 0:
+            (settings.runtime.parent / "hanging").touch()
             await asyncio.sleep(3600)
         self.prepared = settings
 
@@ -55,6 +57,7 @@ class Dummy:
         try:
             while line := await reader.readline():
                 if line == b"slow\n":
+                    (self.settings.runtime.parent / "slow").touch()
                     while not (self.settings.runtime.parent / "go").exists():  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                 writer.write(f"{self.index} {self.settings.generation} {os.getpid()}\n".encode())

@@ -285,9 +285,9 @@ def test_matching_takes_linear_time_for_the_worst_of_patterns():
 
 
 def _timed(patterns, path):
-    start = time.perf_counter()
+    start = time.thread_time()
     assert patterns.first(path) == 2
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 # ---- where a rule leads --------------------------------------------------------------------------------------------

@@ -126,15 +126,18 @@ def test_the_arrival_is_when_the_packet_came_not_when_it_was_read(wires, family)
     prepared = ours.prepare(advert(family), [150])[150]
 
     def lateness():
+        """Of the stamp, as a part of the reader's."""
         theirs.receive()
-        sent = time.monotonic()
         ours.send(prepared)
+        sent = time.monotonic()
+        wait_until(lambda: bool(select.select([theirs], [], [], 0)[0]))
         time.sleep(0.05)  # the reader is late
+        read = time.monotonic()
         (received,) = theirs.receive()
-        return received.at - sent
+        return (received.at - sent) / (read - sent)
 
-    wait_until(lambda: lateness() < 0.025)
-    assert max(lateness() for _ in range(3)) < 0.025
+    wait_until(lambda: lateness() < 0.5)
+    assert max(lateness() for _ in range(3)) < 0.5
 
 
 def test_an_arrival_is_never_before_the_socket_was_last_empty(wires, monkeypatch):
