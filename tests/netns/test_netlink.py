@@ -77,7 +77,7 @@ def test_to_add_or_delete_twice_is_no_error(node, vip):
 @BOTH
 def test_clients_reach_the_address_and_lose_it(lab, node, vip):
     node.add(vip, 60)
-    assert lab["client"].reaches(vip)
+    wait_until(lambda: lab["client"].reaches(vip))  # the kernel joins the group of an IPv6 address a moment later
     node.delete(vip)
     assert not lab["client"].reaches(vip, seconds=0.1)
 

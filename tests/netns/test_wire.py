@@ -403,7 +403,7 @@ def test_from_a_virtual_mac_everything_comes_from_it(lab, wires, tmp_path, famil
     assert ours.announce([vip.ip]) == 0
     ours_frames = [frame for frame in capture.read() if frame.data[6:12] == bytes.fromhex(virtual.mac.replace(":", ""))]
     assert len(ours_frames) >= 2
-    assert lab["client"].reaches(vip)
+    wait_until(lambda: lab["client"].reaches(vip))
     assert lab["client"].neighbour(vip.ip) == virtual.mac
     lab["a"].run_async(netlink.remove_virtual_mac(name))
     assert read_interface(lab["a"], name) is None
