@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kit.origin import FakeOrigin, response
 from tests.kit.tomcat import is_installed
 from tests.kit.worker import Running
 
 CAP_NET_ADMIN = 12
+
+# How long an example takes is the machine's matter; what it shows is ours.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 def pytest_collection_modifyitems(items):
