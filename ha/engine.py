@@ -178,6 +178,10 @@ class Engine:
                 return station.do(command, now)
         return None
 
+    def due(self) -> MonoTime | None:
+        """When the next timer of all groups is."""
+        return min((at for group in set(self.group_of.values()) if (at := group.deadline) is not None), default=None)
+
     def _arm(self, group: Group) -> None:
         timer = self.timers.pop(group, None)
         if timer is not None:

@@ -8,7 +8,6 @@ the supervisor carries out; a configuration that cannot be served changes nothin
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import time
 from contextlib import suppress
@@ -27,6 +26,7 @@ from ha import state as memory
 from ha.engine import Engine, Hooks
 from ha.events import Form, Loud, State
 from ha.evidence import ORIGINS_EVERY, Evidence, Observer
+from ha.garbage import Collector
 from ha.moving import Mover
 from ha.netlink import Netlink
 from ha.sayings import Ask
@@ -49,7 +49,6 @@ _ADDRESS_LIMIT: Final = 3.0  # seconds in which an interface may get its link-lo
 _ROUTES: Final = Path("/proc/thread-self/net/route")
 _BEAT_OF_LINK: Final = 0.05  # seconds for it to be told
 _STOP_LIMIT: Final = 0.6  # seconds for all machines to say that they have stopped
-_COLLECT: Final = 1.0  # seconds between collections of what is young; less than a millisecond each
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +216,8 @@ class Runtime:
                 self._scribe.say(line, "WARNING")
         self._observer.configure(prepared.config, prepared.base)
         self._tell_will()
-        if self._real_time:  # before any timer runs: a full collection takes a tenth of a second
-            gc.collect()
-            gc.freeze()
-            gc.disable()
-            self._loop.call_later(_COLLECT, self._collect)
+        if self._real_time:
+            Collector(self._loop, self._engine.due).start()
         for key in list(self._engine.stations):
             self._engine.handle(key, e.Startup())
         self._tell_standings()
@@ -551,15 +547,6 @@ class Runtime:
     def _overran(self) -> None:
         self._scribe.warn("overrun", "the loop ran for 200 ms without a pause: real-time priority is given up")
         self._denied = [*self._denied, "real-time priority was given up after a loop of 200 ms"]
-
-    def _collect(self) -> None:
-        """Young objects only, and not when something is due."""
-        self._loop.call_later(_COLLECT, self._collect)
-        due = min(
-            (at for group in set(self._engine.group_of.values()) if (at := group.deadline) is not None), default=None
-        )
-        if due is None or due - _now() > 0.003:
-            gc.collect(1)
 
     # ---- questions ---------------------------------------------------------------------------------------------------
 

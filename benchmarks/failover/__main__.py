@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,17 +35,19 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
+BEFORE = 0.3  # seconds without a fault before an event
 LONGEST = 20.0  # seconds from an event until all is well again
 
 EPILOG = """\
 how a round goes: both nodes are well and A holds the address (and its cache is filled); the event happens; when the
-client has been well for a second (keepalived: 2.5 s, for its next look at the proxy), all is put back.
+client has been well for a second (keepalived, where its next look at the proxy counts: 2.5 s), all is put back.
  * An outage is the time without an answer in 50 ms, from the last good question to the next good one. The client asks
    on a new connection every 2 ms, so figures are good to 2 ms. A second stream of 100 requests a second takes the
    origin up to 10 ms each: failed requests are counted in that one.
  * A node is lost, cut off or killed whole at a part of the interval after its last advertisement that is spread
    evenly over the rounds: of 7 at 1/14, 3/14 ... 13/14. So the median is that of the law (2.5 intervals and the skew
    time), not luck.
+ * A's cache is filled for the rows in which memory has to be freed: workers, or all of A, killed or hung.
  * Yes-or-no rows and long ones get fewer rounds; rows at 10 ms under stress-ng last a minute and come once.
  * The worst of all rounds counts where "worst" is wanted, else the median.
 """
@@ -160,9 +163,11 @@ def run_laboratory(jobs, results, options, end, progress, faults, keep) -> list[
             for job in jobs:
                 if time.monotonic() > end:
                     raise TimeoutError(f"{options.minutes:g} minutes are over")
-                if options.fill and system.node.pid("worker-0") != filled:
+                begun = time.monotonic()
+                if options.fill and job.row.fills and system.node.pid("worker-0") != filled:
                     filled = systems.fill_cache(system.node, options.fill)
                 sample = happen(job, options.rounds, system, watch, holders)
+                sample = replace(sample, took=round(time.monotonic() - begun, 1))
                 results.add(sample)
                 keep()
                 done += 1
@@ -198,12 +203,12 @@ def happen(job: Job, rounds: int, system: systems.System, watch: Watch, holders:
     """What was noticed of one event; afterwards all is as before it."""
     event = job.row.event
     system.prepare(event)
-    watch.wait_until_well(system.quiet, LONGEST)
+    watch.wait_until_well(BEFORE, LONGEST)
     watch.forget(time.monotonic() - 1)
     try:
         done = system.do(event, (job.number + 0.5) / job.row.rounds(rounds))
         if event != "origins":  # nothing can be well then
-            watch.wait_until_well(system.quiet, LONGEST)
+            watch.wait_until_well(system.wait(event), LONGEST)
         now = time.monotonic()
         asked = count_faults(watch.since(done.at, "request"))
         taken = holders.history.gained("b", done.at)

@@ -60,7 +60,9 @@ def proxy_config(row: Row, fill: int, ha: str = "") -> str:
 class System:
     """What both have in common. A holds the address. `do` returns when the event is over for node A."""
 
-    quiet: float  # seconds without a fault, after which nothing more is to be expected of an event
+    quiet = 1.0  # seconds without a fault, after which nothing more is to be expected of an event
+    late: frozenset[str] = frozenset()  # events of which more may come for `late_quiet` seconds
+    late_quiet = 2.5
 
     def __init__(self, lab: Lab, folder: Path, row: Row, fill: int) -> None:
         self.lab, self.folder, self.fill = lab, folder, fill
@@ -75,6 +77,9 @@ class System:
     def node(self) -> kit.Instance:
         """The proxy of A."""
         raise NotImplementedError
+
+    def wait(self, event: str) -> float:
+        return self.late_quiet if event in self.late else self.quiet
 
     def prepare(self, event: str) -> None:
         """The state in which the event begins, where it is not that A holds the address and both are well."""
@@ -134,8 +139,6 @@ class System:
 
 
 class Tandem(System):
-    quiet = 1.0
-
     def __init__(self, lab: Lab, folder: Path, row: Row, fill: int) -> None:
         super().__init__(lab, folder, row, fill)
         self._text = proxy_config(row, fill)
@@ -251,7 +254,8 @@ ORIGIN_GONE = (
 
 
 class Keepalived(System):
-    quiet = 2.5  # its next look at the proxy is up to a second away, and may take a second
+    # Its next look at the proxy is up to a second away, and may take a second; its own restart takes one.
+    late = frozenset({"kill", "hang", "stop", "group", "ha", "freeze"})
 
     def __init__(self, lab: Lab, folder: Path, row: Row, fill: int, priorities: tuple[int, int]) -> None:
         super().__init__(lab, folder, row, fill)

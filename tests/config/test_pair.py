@@ -54,6 +54,13 @@ def test_crossed_routers_prefer_the_nodes_that_they_name():
     assert pair.priorities(ha, two) == {"b": 250, "a": 240}
 
 
+def test_g1_virtual_routers_of_one_key_are_refused():
+    """The same VRID in another family is another router (RFC 9568 §5.2.3)."""
+    assert "51 is the IPv4 router" in faults(CROSSED.replace("vrid = 52", "vrid = 51"))
+    text = CROSSED.replace("vrid = 52", "vrid = 51").replace("192.168.8.101/24", "fd00:8::101/64")
+    assert len(pair.routers(accept(text.encode(), "t").ha)) == 2
+
+
 def test_priorities_that_are_written_count():
     text = BASE.replace('a = "192.168.8.4"', 'a = { address = "192.168.8.4", priority = 101 }')
     ha = accept(text.encode(), "t").ha

@@ -283,6 +283,32 @@ def test_property_11_timers_asked_for_too_early_give_the_same_commands(state, ex
     assert trace(extra) == trace([])
 
 
+@given(st.lists(st.tuples(st.floats(0.0, 2.0), st.sampled_from(["timer", "word", "lower", "health", "origins"]))))
+def test_x1_an_active_advertises_once_an_interval_and_a_backup_never(disturbances):
+    active, backup = in_state(State.ACTIVE), in_state(State.BACKUP)
+    start = active.sent_at
+    own = VirtualRouter(config("b", ("a",))).word()
+    sent = []
+    times = sorted([*disturbances, *((0.01 * tick, "timer") for tick in range(200))])
+    for offset, what in times:
+        now = start + offset
+        event = {
+            "timer": e.TimerFired(),
+            "word": e.PeerSaid(own),
+            "lower": e.AdvertReceived("b", source("b"), 1, INTERVAL, now),
+            "health": e.HealthChanged(active.health),
+            "origins": e.OriginsSeen(good=True, asked=now),
+        }[what]
+        if what != "lower":  # that one is answered, which another test counts
+            sent += [now for one in active.handle(event, max(now, active.clock)) if isinstance(one, e.SendAdvert)]
+        better = e.AdvertReceived("b", source("b"), 254, INTERVAL, now)
+        for one in (better, event) if what != "lower" else (better,):
+            done = backup.handle(one, max(now, backup.clock))
+            assert not any(isinstance(command, e.SendAdvert) for command in done)
+    assert 18 <= len(sent) <= 21
+    assert all(later - earlier > INTERVAL / 2 for earlier, later in pairwise(sent))
+
+
 @given(st.sampled_from(State), st.data())
 def test_every_state_answers_every_event(state, data):
     router = in_state(state)

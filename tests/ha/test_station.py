@@ -9,7 +9,7 @@ from config.load import accept
 from config.units import MonoTime
 from ha import events as e
 from ha import orders, plan
-from ha.events import AddVip, DelVip, RefreshVip, SendAdvert, SendGarp
+from ha.events import AddVip, DelVip, Form, RefreshVip, SendAdvert, SendGarp
 from ha.netlink import Netlink
 from ha.station import Station
 from tests.kit.netns import VIP, make_lab, wait_until, why_not
@@ -184,6 +184,29 @@ def test_the_will_lets_go_of_what_is_held(nodes):
     assert not a.namespace.holds(VIP)
     assert b.read()[0].priority == 0
     assert a.namespace.call(carry_out) == []
+
+
+def test_w8_an_advertisement_is_built_once_and_sent_often(nodes):
+    a, b = nodes
+    first = a.station._advert(SendAdvert(250))
+    for _ in range(3):
+        a.do(SendAdvert(250))
+    assert a.station._advert(SendAdvert(250)) is first
+    assert a.station._advert(SendAdvert(0)) is not first
+    assert a.station._advert(SendAdvert(250, Form.PSEUDO)) is not first
+    assert b.read()
+
+
+def test_a2_drops_are_counted_each_and_told_by_reason_and_source(lab, nodes):
+    """How often a line of one subject is written is the scribe's matter."""
+    a, b = nodes
+    b.station._nodes.clear()
+    b.call("open")
+    for _ in range(5):
+        a.do(SendAdvert(250))
+    wait_until(lambda: b.call("read") or b.station.counts.dropped["stranger"] >= 5, 2)
+    assert set(b.warned) == {("vip-51 stranger 192.168.8.4", "vip-51: advertisement of 192.168.8.4 dropped: stranger")}
+    assert b.call("drops")["stranger"] == 5
 
 
 def test_the_longest_gap_between_advertisements_is_kept(nodes):
