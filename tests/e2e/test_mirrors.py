@@ -66,6 +66,21 @@ class World:
         return [path for registry in (self.index, self.files) for path, _ in registry.seen]
 
 
+KINDS = ("deb", "pypi", "npm", "maven")
+
+
+def configuration(index, files, folder, kinds=KINDS):
+    mirrors = "".join(
+        f'[[forward.mirror]]\nkind = "{kind}"\npath = "/{kind}/"\norigin = "{index.url}/{kind}/"\n'
+        f'files = "{files.url}/packages/"\ntls = {{ ca = "{folder / "ca.pem"}" }}\n'
+        for kind in kinds
+    )
+    return (
+        f'[forward]\nlisten = "127.0.0.1:PORT0"\nclients = "127.0.0.1"\n{mirrors}'
+        '[log]\naccess = { file = "-", format = "squid" }\n'
+    )
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """One for all tests: starting is most of their time."""
@@ -77,16 +92,7 @@ def world(tmp_path_factory):
     with ExitStack() as ends:
         index = ends.enter_context(serve_registry(context))
         files = ends.enter_context(serve_registry(context))
-        mirrors = "".join(
-            f'[[forward.mirror]]\nkind = "{kind}"\npath = "/{kind}/"\norigin = "{index.url}/{kind}/"\n'
-            f'files = "{files.url}/packages/"\ntls = {{ ca = "{folder / "ca.pem"}" }}\n'
-            for kind in ("deb", "pypi", "npm", "maven")
-        )
-        proxy = start_proxy(
-            folder / "proxy",
-            f'[forward]\nlisten = "127.0.0.1:PORT0"\nclients = "127.0.0.1"\n{mirrors}'
-            '[log]\naccess = { file = "-", format = "squid" }\n',
-        )
+        proxy = start_proxy(folder / "proxy", configuration(index, files, folder))
         ends.callback(proxy.stop)
         yield World(folder, proxy, index, files)
 
@@ -343,6 +349,19 @@ def test_explain_tells_the_mirror_its_kind_and_how_long_a_path_stays(world):
     assert f"{world.index.url}/pypi/simple/nowhere/" in told.stdout
     told = world.proxy.command("explain", f"{world.proxy.url}/deb/pool/a/a_1_all.deb")
     assert "mirror /deb/ of kind deb: for ever" in told.stdout
+
+
+@needs("curl")
+def test_a_reload_brings_mirrors_and_takes_them_and_what_others_have_stored_stays(world):
+    world.index.files["/deb/pool/r_1_all.deb"] = b"deb"
+    kept = f"{world.proxy.url}/deb/pool/r_1_all.deb"
+    other = f"{world.proxy.url}/maven/o/f/1.0/f-1.0.jar"
+    world.index.files["/maven/o/f/1.0/f-1.0.jar"] = b"jar"
+    for kinds, status in ((KINDS, "200"), (("deb",), "400"), (KINDS, "200")):
+        world.proxy.reload(configuration(world.index, world.files, world.folder, kinds))
+        assert world.run("curl", "-sS", "--fail", kept).stdout == "deb"
+        assert world.run("curl", "-sS", "-o", os.devnull, "-w", "%{http_code}", other).stdout == status
+    assert world.index.count("/deb/pool/r_1_all.deb") == 1
 
 
 @needs("curl")

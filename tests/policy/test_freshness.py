@@ -217,3 +217,9 @@ BOUNDS = CacheRules(min_ttl=10.0, max_ttl=60.0)
 )
 def test_a_rules_bounds_hold_but_for_what_the_origin_insists_on(fields, more, seconds):
     assert lifetime(*fields, rules=BOUNDS, **more)[1] == seconds
+
+
+def test_a_least_lifetime_may_be_for_some_statuses_alone():
+    rules = CacheRules(min_ttl=10.0, min_ttl_of=frozenset({200, 206}))
+    found = {status: lifetime("Cache-Control: max-age=1", rules=rules, status=status)[1] for status in (200, 206, 301)}
+    assert found == {200: 10, 206: 10, 301: 1}
