@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # Arguments for what is run, as in: make test ARGS="-k wheel"
 ARGS ?=
 
-.PHONY: help run test test-long conformance-peers check format bench hitratio bench-tunnel failover pair lock audit clean
+.PHONY: help run test test-long conformance-peers check format bench hitratio bench-tunnel bench-gateway failover pair lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: $(VENV)/.dev $(VENV)/.debian ## CPU per request beside nginx, HAProxy, Va
 
 bench-tunnel: $(VENV)/.dev $(VENV)/.debian ## tunnels beside HAProxy, Squid and tinyproxy: CPU per gigabyte and per tunnel
 	@$(BIN)/python -m benchmarks.tunnel $(ARGS)
+
+bench-gateway: $(VENV)/.dev $(VENV)/.debian ## a gateway beside Squid's intercept mode and our own tunnel (as root; some four minutes)
+	@$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 hitratio: $(VENV)/.dev ## hit ratios of the cache beside LRU on generated traces, with a plot
 	@$(BIN)/python -m benchmarks.cache.hitratio

@@ -25,14 +25,16 @@ READ = 1 << 18
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("end", choices=["origin", "bulk", "small"])
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int)
+    parser.add_argument("--listen", default="127.0.0.1:0", help="of the origin")
     parser.add_argument("--connect", default="", help="host:port asked for by CONNECT; none: the port is the origin's")
     parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--bytes", type=int, default=0, help="of each stream")
     parser.add_argument("--count", type=int, default=0, help="small tunnels in all")
     options = parser.parse_args()
     if options.end == "origin":
-        return origin()
+        return origin(options.listen)
     result = bulk(options) if options.end == "bulk" else small(options)
     print(json.dumps(result))
     return 0
@@ -41,9 +43,10 @@ def main() -> int:
 # ---- origin ----------------------------------------------------------------------------------------------------------
 
 
-def origin() -> int:
+def origin(listen: str) -> int:
     """Prints its port. The first eight bytes of a connection say how many bytes are wanted; 0: a small one."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    host, _, port = listen.rpartition(":")
+    listener = socket.create_server((host, int(port)), backlog=1024)
     listener.setblocking(False)
     print(listener.getsockname()[1], flush=True)
     source = os.memfd_create("pattern")
@@ -123,7 +126,7 @@ class Bulk:
 
 
 def opened(options: argparse.Namespace) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", options.port), 10)
+    sock = socket.create_connection((options.host, options.port), 10)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if options.connect:
         sock.sendall(f"CONNECT {options.connect} HTTP/1.1\r\nHost: {options.connect}\r\n\r\n".encode())
@@ -179,7 +182,7 @@ class SmallClient:
         self.sock = socket.socket()
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.connect_ex(("127.0.0.1", options.port))
+        self.sock.connect_ex((options.host, options.port))
         self.connect = options.connect
         self.flight = -2  # not connected yet
         self.got = bytearray()
