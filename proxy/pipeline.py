@@ -194,6 +194,8 @@ class Pipeline:
 
     def _go_on(self, x: Exchange, plan: Plan, *, proved: bool) -> None:
         x.plan = plan.proven if proved else plan.disproved
+        if proved and isinstance(plan.way, Unproven):
+            plan.proved_until = self.upstreams.resolver.known_until(plan.way.name)
         self.begin(x)
 
     def _broken(self, x: Exchange, problem: Exception) -> None:

@@ -63,6 +63,7 @@ class Plan:
     # Where the host's name must be proved first (transparent mode): what to do if it has been, and if not.
     proven: Plan | None = None
     disproved: Plan | None = None
+    proved_until: float = 0.0  # the loop's time until which the name is proved
     # What earlier requests of equal bytes have shown; see cache/memo.py.
     size: int = 0
     answer: Answer | None = None

@@ -409,7 +409,7 @@ class Worker:
         self._front.shaper.tick()
         if now >= self._steady_until:
             doors = self._current.doors.values() if self._current is not None else ()
-            self._front.void_plans({door.index for door in doors if door.mode == "forward"})
+            self._front.void_plans({door.index for door in doors if door.mode in {"forward", "transparent"}})
             self._steady_until = self._decisions_hold()
         self._gauges.take(lag, self._disk.counts if self._disk is not None else Counts())
 

@@ -1,5 +1,5 @@
-"""`python -m benchmarks.gateway`: a gateway's proxy beside Squid's intercept mode, and HTTPS that is passed beside our own
-forward tunnel; in network namespaces, as root.
+"""`python -m benchmarks.gateway`: a gateway's proxy beside Squid's intercept mode, and HTTPS that is passed beside our
+own forward tunnel; in network namespaces, as root.
 
 Each proxy has a yard of its own (client, gateway, internet) and core 0; clients and origins share core 1. Rounds are
 interleaved; the median counts. Counted is the CPU time of the proxy's processes alone: what the kernel does for the
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.facts import ROOT, machine
 from benchmarks.load.measure import cpu_seconds
-from benchmarks.load.peers import descendants, environment, python_command
 from benchmarks.load.peers import Setting as Place
+from benchmarks.load.peers import descendants, environment, python_command
 from tests.kit.netns import wait_until
 from tests.kit.origin import response
 from tests.kit.yard import CLIENT, GATEWAY, ORIGIN, make_yard, origin_at, serve_names
@@ -153,7 +153,9 @@ def run_gateway(name: str, options: argparse.Namespace) -> Iterator[Gateway]:
         origin.otherwise(response(BODY, date, "Cache-Control: max-age=36000"))
         stack.enter_context(serve_names(yard, {NAME: [ORIGIN]}))
         ends = [*on_core(options.ends_core), sys.executable, "-m", "benchmarks.tunnel.ends", "origin"]
-        tunnelled = yard.internet.popen([*ends, "--listen", f"{ORIGIN}:443"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        tunnelled = yard.internet.popen(
+            [*ends, "--listen", f"{ORIGIN}:443"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
         stack.callback(tunnelled.kill)
         port = int(tunnelled.stdout.readline())
         conf = folder / "conf"

@@ -34,6 +34,7 @@ _REASONS = {reason: metrics.slot("tandem_reasons_total", reason=reason.token) fo
 _ERRORS = {token: metrics.slot("tandem_errors_total", error=token) for token in KINDS}
 _STATUS = metrics.slot("tandem_responses_total", status="none")
 _CUT = metrics.slot("tandem_responses_cut_total")
+_MEMO_HITS = metrics.slot("tandem_memo_hits_total")
 _SENT = metrics.slot("tandem_response_bytes_total")
 _RECEIVED = metrics.slot("tandem_request_bytes_total")
 _DURATION = metrics.slot("tandem_request_duration_seconds")
@@ -148,7 +149,9 @@ class Observer:
     def template(self, x: Exchange) -> Template:
         """What a repetition of this exchange leaves, if it takes no time and asks no origin."""
         template = self.likeness(x)
-        return Template((*template.counts, (_DURATION, 1)), template.lines, template.said, self.generation)
+        return Template(
+            (*template.counts, (_DURATION, 1), (_MEMO_HITS, 1)), template.lines, template.said, self.generation
+        )
 
     def likeness(self, x: Exchange) -> Template:
         """What an exchange equal to this one leaves, but for the times it takes; see `alike`."""

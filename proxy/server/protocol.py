@@ -522,8 +522,12 @@ class ClientConnection(Sender, asyncio.Protocol):
         assert x.plan is not None
         front = self._front
         if front.memo_allowed:
-            answer = Answer(frame, chunks, x.reusable.stored, x.reusable.until, front.observer.template(x))
-            self._memo.remember_answer(raw, x.plan, answer)
+            plan, until = x.plan, float(x.reusable.until)
+            kept = self._memo.get(raw) if plan.size == 0 else None
+            if kept is not None and kept.proven is plan:  # for as long as the name is proved, it goes the same way
+                plan, until = kept, min(until, kept.proved_until)
+            answer = Answer(frame, chunks, x.reusable.stored, until, front.observer.template(x))
+            self._memo.remember_answer(raw, plan, answer)
 
     def shape(self, bandwidth: str) -> None:
         self._front.shaper.join(self, bandwidth, self._wire.get_extra_info("socket"))

@@ -112,6 +112,11 @@ class Resolver:
             return None
         return any(text == address for _, text in answer.addresses)
 
+    def known_until(self, name: str) -> float:
+        """Until when `has` goes on saying the same of it."""
+        answer = self._answers.get(name.lower().removesuffix("."))
+        return answer.until if answer is not None else 0.0
+
     async def ask_whether(self, name: str, address: str) -> bool:
         """Whether the name has the address; what cannot be found out is not so."""
         try:

@@ -180,8 +180,9 @@ class Gate:
 
 
 @contextmanager
-def serve_names(yard: Yard, names: dict[str, list[str]]):
-    """A name server on the internet, at ORIGIN port 53."""
+def serve_names(yard: Yard, names: dict[str, list[str]], ttl: int = 60):
+    """A name server on the internet, at ORIGIN port 53; the records of what is given, to be changed at will."""
+    records = {name: (addresses, ttl) for name, addresses in names.items()}
     ready = threading.Event()
     end: list[Callable[[], None]] = []
 
@@ -189,7 +190,7 @@ def serve_names(yard: Yard, names: dict[str, list[str]]):
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         end.append(lambda: loop.call_soon_threadsafe(ended.set))
-        server = FakeNameServer({name: (addresses, 60) for name, addresses in names.items()})
+        server = FakeNameServer(records)
         transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=(ORIGIN, 53))
         server.transport = transport
         ready.set()
@@ -200,7 +201,7 @@ def serve_names(yard: Yard, names: dict[str, list[str]]):
     thread.start()
     ready.wait(10)
     try:
-        yield
+        yield records
     finally:
         end[0]()
         thread.join(10)

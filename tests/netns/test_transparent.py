@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import ssl
@@ -21,6 +22,7 @@ from tests.kit.yard import (
     ORIGIN,
     ORIGIN6,
     OTHER,
+    OUTSIDE,
     Gate,
     make_yard,
     origin_at,
@@ -50,7 +52,8 @@ def yard(authority, tmp_path_factory):
             origin_at(made, port=443, tls=context),
             origin_at(made, port=8080),
         ]
-        with serve_names(made, {"shop.example": [ORIGIN, ORIGIN6], "other.example": [OTHER]}):
+        names = {"shop.example": [ORIGIN, ORIGIN6], "other.example": [OTHER], "twice.example": [OTHER, ORIGIN]}
+        with serve_names(made, names) as made.names:
             yield made
         for origin in made.origins:
             origin.stop()
@@ -64,23 +67,26 @@ def _fresh(request):
             origin.otherwise(response(b"origin %d" % number, FRESH))
 
 
+CONFIG = """
+[transparent]
+interface = "lan0"
+clients = ["192.168.8.0/24", "fd00:8::/64"]
+{more}
+[dns]
+servers = ["100.200.0.20:53"]
+[log]
+access = {{ file = "access.log", format = "{{client}} \\"{{request}}\\" {{status}} {{outcome}} {{upstream}}" }}
+{rest}
+"""
+
+
 @pytest.fixture
 def gate(yard, tmp_path):
     """Starts a gateway."""
     started = []
 
     def start(more="", rest=""):
-        text = f"""
-[transparent]
-interface = "lan0"
-clients = ["192.168.8.0/24", "fd00:8::/64"]
-{more}
-[dns]
-servers = ["{ORIGIN}:53"]
-[log]
-access = {{ file = "access.log", format = "{{client}} \\"{{request}}\\" {{status}} {{outcome}} {{upstream}}" }}
-{rest}
-"""
+        text = CONFIG.format(more=more, rest=rest)
         started.append(Gate(yard, tmp_path / f"gate{len(started)}", text))
         started[-1].start()
         return started[-1]
@@ -137,6 +143,118 @@ def test_a_host_that_is_not_where_it_was_going_is_fetched_there_and_kept_by_nobo
         head, body = curl(yard, f"http://{ORIGIN}/x", "-H", f"Host: {name}")
         assert (body, "name-unproven" in head) == ("origin 0", True)
     assert [one.get("host") for one in yard.origins[0].requests] == [name, name]
+
+
+def ask(yard, *requests, at=ORIGIN, port=80):
+    """What is answered to these bytes over one connection of a client, one after the other."""
+
+    def talk():
+        with socket.create_connection((at, port), 10) as sock:
+            found = []
+            for request in requests:
+                sock.sendall(request)
+                found.append(raw_answer(sock))
+            return found
+
+    return yard.client.call(talk)
+
+
+def raw_answer(sock):
+    """Of an answer with a length, or up to the end."""
+    data = b""
+    while True:
+        head, found, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        if found and length and len(body) >= int(length[1]):
+            return data
+        more = sock.recv(65536)
+        if not more:
+            return data
+        data += more
+
+
+GET = b"GET /page HTTP/1.1\r\nHost: %b\r\n\r\n"
+
+
+def memo_hits(yard, running):
+    said = yard.gateway.run("curl", "-sS", "--unix-socket", running.folder / "run/admin.sock", "http://a/metrics")
+    return float(re.search(r"^tandem_memo_hits_total (\S+)", said, re.MULTILINE)[1])
+
+
+def test_what_the_memo_answers_is_proved_for_as_long_as_the_names_address_is_known(yard, gate):
+    """A name that moves away is no key any more, once what is known of it has run out."""
+    yard.names["moving.example"] = ([ORIGIN], 1)
+    running = gate()
+    moving = GET % b"moving.example"
+    answers = ask(yard, moving, moving, moving)
+    assert [b"; hit" in answer for answer in answers] == [False, True, True]
+    print(yard.gateway.run("curl", "-sS", "--unix-socket", running.folder / "run/admin.sock", "http://a/metrics"))
+    wait_until(lambda: memo_hits(yard, running) > 0)
+    yard.names["moving.example"] = ([OTHER], 1)
+    wait_until(lambda: b"name-unproven" in ask(yard, moving)[0], 20)
+    for answer in ask(yard, moving, moving, moving):
+        assert b"name-unproven" in answer
+    assert b"; hit" in ask(yard, moving, at=OTHER)[0]  # the same name at its new address: what was stored, proved then
+
+
+def test_a_name_with_several_addresses_is_cached_for_whoever_goes_to_any_of_them(yard, gate):
+    gate()
+    assert b"fwd=uri-miss; stored" in ask(yard, GET % b"twice.example")[0]
+    assert b"; hit" in ask(yard, GET % b"twice.example", at=OTHER)[0]
+    assert b"; hit" in ask(yard, GET % b"twice.example:80", at=OTHER)[0]
+    assert yard.origins[2].requests == []
+
+
+ODD = {
+    b"GET http://shop.example/page HTTP/1.1\r\nHost: shop.example\r\n": b"400",  # no proxy by name
+    b"GET http://other.example/page HTTP/1.1\r\nHost: shop.example\r\n": b"400",
+    b"CONNECT other.example:443 HTTP/1.1\r\nHost: other.example:443\r\n": b"405",
+    b"GET /page HTTP/1.1\r\n": b"400",
+    b"GET /page HTTP/1.1\r\nHost: shop.example\r\nHost: other.example\r\n": b"400",
+    b"GET /page HTTP/1.1\r\nHost: shop.example@other.example\r\n": b"400",
+    b"GET /page HTTP/1.1\r\nHost: ::ffff:100.200.0.20\r\n": b"400",
+    b"GET /page HTTP/1.1\r\nHost: [::ffff:100.200.0.20]\r\n": b"200",
+    b"GET /page HTTP/1.1\r\nHost: 0144.0310.0.024\r\n": b"200",  # a name that nobody has
+}
+
+
+@METHODS
+def test_what_a_taken_client_says_oddly_is_refused_or_kept_by_nobody(yard, gate, method):
+    gate(f'method = "{method}"')
+    for head, status in ODD.items():
+        yard.origins[0].forget()
+        (answer,) = ask(yard, head + b"\r\n")
+        assert answer.split()[1] == status, (head, answer)
+        assert b"; stored" not in answer, head
+        assert b"; hit" not in answer, head
+        assert bool(yard.origins[0].requests) is (status == b"200"), head
+    assert yard.origins[2].requests == []
+
+
+def test_without_a_host_each_address_has_what_is_its_own(yard, gate):
+    gate()
+    for at, body in ((ORIGIN, b"origin 0"), (OTHER, b"origin 2")):
+        for _ in range(2):
+            (answer,) = ask(yard, b"GET /page HTTP/1.0\r\n\r\n", at=at)
+            assert answer.endswith(body)
+
+
+def test_a_request_that_comes_back_to_us_is_a_loop_and_ends(yard, gate):
+    gate()
+    ask(yard, GET % b"shop.example")
+    (via,) = yard.origins[0].requests[0].all("via")
+    (answer,) = ask(yard, b"GET /other HTTP/1.1\r\nHost: shop.example\r\nVia: %b\r\n\r\n" % via.encode())
+    assert answer.split()[1] == b"508"
+    assert len(yard.origins[0].requests) == 1
+
+
+@METHODS
+def test_the_gateways_own_addresses_are_reached_directly_from_the_lan(yard, gate, method):
+    """Nothing of ours listens there: a hairpin would show as an answer."""
+    gate(f'method = "{method}"')
+    for address in (GATEWAY, OUTSIDE):
+        with pytest.raises(ConnectionRefusedError):
+            ask(yard, GET % b"shop.example", at=address)
 
 
 @METHODS
