@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import subprocess
 import threading
 from contextlib import nullcontext, suppress
@@ -317,3 +318,62 @@ def test_a_file_that_is_damaged_at_every_start_is_begun_anew_at_every_start(tmp_
     for count in (1, 2, 3):
         asyncio.run(life(count))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cache", "cache.damaged"], "old ones do not heap up"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_happens_nothing_but_the_last_that_was_put_and_not_purged_is_found(tmp_path, seed):
+    """Puts, purges and look-ups in any order, with a memory for few of them, over three lives."""
+    rng = random.Random(seed)
+    keys = [b"http://%s/%d" % (host, number) for host in (b"a", b"b") for number in range(6)]
+    last = {}  # key -> body, tag, whether it is to be validated
+
+    def purge(store, what):
+        soft = rng.random() < 0.5
+        if what == "key":
+            meant = [rng.choice(keys)]
+            store.purge_key(meant[0], soft=soft)
+        elif what == "tag":
+            tag = rng.choice([b"t", b"u"])
+            meant = [key for key in keys if key in last and last[key][1] == tag]
+            store.purge_tag(tag, soft=soft)
+        else:
+            meant = [key for key in keys if key.startswith(b"http://a/")]
+            store.purge_prefix(b"http://a/", soft=soft)
+        for key in meant:
+            if soft and key in last:
+                last[key] = (*last[key][:2], True)
+            else:
+                last.pop(key, None)
+
+    async def look(life, key):
+        found = life.store.variants(key)
+        if not found:
+            asked = life.disk.elsewhere(key)
+            found = () if asked is None else await asked
+        for one in found:
+            body, _, outdated = last[key]
+            assert (one.body.chunks, one.outdated) == ([body], outdated)
+        return bool(found)
+
+    async def life(number):
+        hits = 0
+        async with Life(tmp_path, memory=20_000) as one:
+            for step in range(400):
+                what = rng.choice(["put", "put", "look", "look", "look", "key", "tag", "prefix", "wait"])
+                key = rng.choice(keys)
+                if what == "put":
+                    body, tag = b"%d %d" % (number, step) + bytes(3000), rng.choice([b"t", b"u"])
+                    last[key] = (body, tag, False)
+                    one.store.put(fresh(key=key, body=body, tags=(tag,)))
+                elif what == "look":
+                    hits += await look(one, key)
+                elif what == "wait":
+                    await one.disk.settled()
+                elif rng.random() < 0.4:
+                    purge(one.store, what)
+            await one.disk.settled()
+            for key in keys:
+                hits += await look(one, key)
+        return hits
+
+    assert all(asyncio.run(life(number)) for number in range(3))
