@@ -14,7 +14,8 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # Arguments for what is run, as in: make test ARGS="-k wheel"
 ARGS ?=
 
-.PHONY: help run test test-long conformance-peers check format bench hitratio bench-tunnel bench-gateway failover pair lock audit clean
+.PHONY: help run test test-long conformance-peers check format bench bench-forward hitratio bench-tunnel bench-gateway failover pair lock \
+  audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ format: $(VENV)/.dev ## write the code as `make check` wants it
 
 bench: $(VENV)/.dev $(VENV)/.debian ## CPU per request beside nginx, HAProxy, Varnish and Squid
 	@$(BIN)/python -m benchmarks.load
+
+bench-forward: $(VENV)/.dev $(VENV)/.debian ## CPU per request as a proxy of clients, beside Squid
+	@$(BIN)/python -m benchmarks.load --forward $(ARGS)
 
 bench-tunnel: $(VENV)/.dev $(VENV)/.debian ## tunnels beside HAProxy, Squid and tinyproxy: CPU per gigabyte and per tunnel
 	@$(BIN)/python -m benchmarks.tunnel $(ARGS)

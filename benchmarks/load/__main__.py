@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -34,17 +35,18 @@ Samples = dict[tuple[str, str], list["Sample"]]  # (scenario, peer) -> one per r
 
 def main() -> int:
     options = parse_arguments()
-    chosen = choose_peers(options.peers)
+    chosen = choose_peers(options)
     scenarios = [scenario for scenario in SCENARIOS if not options.only or scenario.name in options.only]
     report = {"facts": facts(chosen, options), "tables": {}}
     for logs in {"off": [False], "on": [True], "both": [False, True]}[options.logs]:
         samples = run_rounds(chosen, scenarios, options, logs=logs)
         title = f"logs {'on' if logs else 'off'}"
-        print(f"\n{title}, CPU µs per request (median of {options.rounds}; ratio to haproxy, to nginx; requests/s)")
+        beside = ", to ".join(references(chosen))
+        print(f"\n{title}, CPU µs per request (median of {options.rounds}; ratio to {beside}; requests/s)")
         print(table(chosen, scenarios, samples))
         report["tables"][title] = as_json(chosen, scenarios, samples)
     if not options.no_save:
-        print(f"\nsaved: {save(report).relative_to(peers.ROOT)}")
+        print(f"\nsaved: {save(report, 'forward' if options.forward else 'load').relative_to(peers.ROOT)}")
     return 0
 
 
@@ -55,18 +57,19 @@ def parse_arguments() -> argparse.Namespace:
     names = [scenario.name for scenario in SCENARIOS]
     parser.add_argument("--only", nargs="*", choices=names, help="these scenarios alone")
     parser.add_argument("--peers", nargs="*", choices=list(peers.PEERS), help="these servers alone")
+    parser.add_argument("--forward", action="store_true", help="as proxies of clients: absolute-form, beside Squid")
     parser.add_argument("--logs", choices=["off", "on", "both"], default="both")
     parser.add_argument("--cores", default="0,1", help="core of the servers, core of load generator and origin")
     parser.add_argument("--no-save", action="store_true", help="print only, keep no file in benchmarks/results")
     return parser.parse_args()
 
 
-def choose_peers(names: list[str] | None) -> list[Peer]:
+def choose_peers(options: argparse.Namespace) -> list[Peer]:
     if not shutil.which("wrk") or not peers.is_installed(peers.ORIGIN):
         raise SystemExit("wrk and nginx are needed: apt-get install wrk nginx-light")
     chosen = []
-    for peer in peers.PEERS.values():
-        if names and peer.name not in names:
+    for peer in (peers.FORWARD if options.forward else peers.PEERS).values():
+        if options.peers and peer.name not in options.peers:
             continue
         if peers.is_installed(peer):
             chosen.append(peer)
@@ -84,9 +87,12 @@ def run_rounds(chosen: list[Peer], scenarios: list[Scenario], options: argparse.
         folder.chmod(0o755)
         origin = peers.start(peers.ORIGIN, folder, 0, load_core, logs=False)
         stack.callback(origin.stop)
+        if options.forward:
+            scenarios = [replace(one, path=f"http://127.0.0.1:{origin.port}{one.path}") for one in scenarios]
+        ready = functools.partial(peers.serves, target=scenarios[0].path)
         servers = []
         for peer in chosen:
-            servers.append(peers.start(peer, folder, origin.port, server_core, logs=logs))
+            servers.append(peers.start(peer, folder, origin.port, server_core, logs=logs, answers=ready))
             stack.callback(servers[-1].stop)
         scripts = {scenario.name: write_script(scenario, folder) for scenario in scenarios}
         for number in range(options.rounds):
@@ -101,6 +107,11 @@ def run_rounds(chosen: list[Peer], scenarios: list[Scenario], options: argparse.
                         file=sys.stderr,
                     )
     return samples
+
+
+def references(chosen: list[Peer]) -> tuple[str, ...]:
+    """The peers to which each is compared."""
+    return tuple(peer.name for peer in chosen if peer.name in {"haproxy", "nginx"}) or ("squid",)
 
 
 def medians(samples: Iterable[Sample]) -> dict[str, float]:
@@ -118,9 +129,7 @@ def table(chosen: list[Peer], scenarios: list[Scenario], samples: Samples) -> st
         for scenario in scenarios:
             middle = medians(samples[scenario.name, peer.name])
             values = [sample.cpu_us for sample in samples[scenario.name, peer.name]]
-            ratios = ", ".join(
-                _ratio(middle["cpu_us"], samples.get((scenario.name, to))) for to in ("haproxy", "nginx")
-            )
+            ratios = ", ".join(_ratio(middle["cpu_us"], samples.get((scenario.name, to))) for to in references(chosen))
             spread = f"{min(values):.1f}-{max(values):.1f}"
             cells.append(f" **{middle['cpu_us']:.1f}** ({spread}; {ratios}; {middle['per_second']:,.0f}/s) ")
         lines.append(f"| {peer.name} |" + "|".join(cells) + "|")
@@ -154,9 +163,9 @@ def facts(chosen: list[Peer], options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def save(report: dict[str, object]) -> Path:
+def save(report: dict[str, object], name: str) -> Path:
     RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"load-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
+    file = RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
     file.write_text(json.dumps(report, indent=1) + "\n")
     return file
 

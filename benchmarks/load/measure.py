@@ -169,7 +169,7 @@ def asked(origin: Server) -> int:
 
 def measure(server: Server, origin: Server, scenario: Scenario, script: Path, seconds: float, core: int) -> Sample:
     """One run; SystemExit if an answer was wrong."""
-    url = f"http://127.0.0.1:{server.port}{scenario.path}"
+    url = f"http://127.0.0.1:{server.port}/"  # whom to ask; the script says for what
     command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", str(script), url]
     pids = server.pids()
     with Checker(server, scenario) as checker:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -199,6 +199,28 @@ memory = "64MB"
 {log}"""
 
 
+def forward_tandem(s: Setting) -> str:
+    log = f'\n[log]\naccess = {{ file = "{s.log}", format = "squid" }}\n' if s.log else ""
+    return f"""
+[forward]
+listen = "127.0.0.1:{s.port}"
+clients = ["127.0.0.0/8"]
+allow_private = ["127.0.0.1:{s.origin}"]
+
+[cache]
+memory = "64MB"
+{log}"""
+
+
+def forward_squid(s: Setting) -> str:
+    """The same Squid, asked as a proxy."""
+    lines = squid(s).splitlines()
+    return "\n".join([f"http_port 127.0.0.1:{s.port}", *(one for one in lines if not one.startswith(_OF_REVERSE))])
+
+
+_OF_REVERSE = ("http_port", "cache_peer")
+
+
 def run_as() -> str:
     return "root" if os.getuid() == 0 else "nobody"
 
@@ -253,6 +275,11 @@ PEERS: Mapping[str, Peer] = {
         Peer("squid", "squid", squid, _squid, ("squid", "-v")),
     )
 }
+# Asked in absolute-form, as proxies of clients.
+FORWARD: Mapping[str, Peer] = {
+    "tandem": replace(PEERS["tandem"], configuration=forward_tandem),
+    "squid": replace(PEERS["squid"], configuration=forward_squid),
+}
 ORIGIN = Peer("origin", "nginx", origin_conf, _nginx, NGINX)
 
 
@@ -289,7 +316,7 @@ def start(
         log = home / "access.log" if logs else None
         setting = Setting(home, free_port(), origin, log)
         server = _launch(peer, setting, core)
-        if (answers or _answers)(server):
+        if (answers or serves)(server):
             if log and peer.log_writer:
                 server.processes.append(_spawn(peer.log_writer(setting), home, core))
             return server
@@ -311,11 +338,12 @@ def _spawn(command: list[str], folder: Path, core: int) -> subprocess.Popen[byte
         )
 
 
-def _answers(server: Server) -> bool:
+def serves(server: Server, target: str = "/hit") -> bool:
+    """It answers this request with a 200, within a while."""
     end = time.monotonic() + START_TIME
     while time.monotonic() < end and server.processes[0].poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), 1) as sock:
-            sock.sendall(b"GET /hit HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n")
+            sock.sendall(f"GET {target} HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n".encode())
             if sock.recv(65536).startswith(b"HTTP/1.1 200"):
                 return True
         time.sleep(0.05)
