@@ -470,11 +470,14 @@ class Forward(Table, frozen=True, kw_only=True):
     connect_ports: Annotated[tuple[Ports, ...], about("Ports that CONNECT may reach.")] = (Ports(443, 443),)
     timeouts: Annotated[Timeouts, about("Patience with the origins.")] = field(default_factory=Timeouts)
     retry: Annotated[bool, about("Repeat, once, a safe request without body whose connection ended unanswered.")] = True
-    per_client: Annotated[int, about("Connections per client address; 0: no bound.", ge=0, le=1_000_000)] = 200
+    per_client: Annotated[int, about("Connections per client address and worker; 0: no bound.", ge=0, le=1_000_000)] = (
+        200
+    )
     requests: Annotated[
         int,
         about(
-            "Requests per second of one user, or one client without login; over it 429; 0: no bound, and the memo.",
+            "Requests per second of one user, or one client without login, divided among workers; over it 429; "
+            "0: no bound, and the memo.",
             ge=0,
             le=1_000_000,
         ),
@@ -557,10 +560,11 @@ class Limits(Table, frozen=True, kw_only=True):
         Duration, about("Tunnel in which nothing moves; over it both sides are closed.", positive=True)
     ] = Duration(600.0)
     tunnels: Annotated[
-        int, about("Tunnels per user, or per client address without users; 0: no bound.", ge=0, le=1_000_000)
+        int, about("Tunnels per user, or client address without users, of a worker; 0: no bound.", ge=0, le=1_000_000)
     ] = 100
     per_client: Annotated[
-        int, about("Connections per client address; trusted hops are exempt; 0: no bound.", ge=0, le=1_000_000)
+        int,
+        about("Connections per client address and worker; trusted hops are exempt; 0: no bound.", ge=0, le=1_000_000),
     ] = 1000
     connections: Annotated[
         int, about("Client connections per worker; 0: as the open-files limit allows.", ge=0, le=10_000_000)
@@ -761,7 +765,9 @@ class Transparent(Table, frozen=True, kw_only=True):
     https_ports: Annotated[
         tuple[Annotated[int, about("Port.", ge=1, le=65535)], ...], about("Destination ports of HTTPS.")
     ] = (443,)
-    per_client: Annotated[int, about("Connections per client address; 0: no bound.", ge=0, le=1_000_000)] = 200
+    per_client: Annotated[int, about("Connections per client address and worker; 0: no bound.", ge=0, le=1_000_000)] = (
+        200
+    )
     honour_request: Annotated[bool, about("Obey the client's Cache-Control (no-cache, max-age, …).")] = True
 
     @property

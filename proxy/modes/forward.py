@@ -101,7 +101,7 @@ class Forward:
             last_resort=options.pac.last_resort,
             vips=virtual_addresses(config),
         )
-        self._pace = Pace(options.requests)
+        self._pace = Pace(-(-options.requests // config.process.workers))  # each worker has its part
         self._bandwidth = {rule.name: rule.bandwidth for rule in config.rule if rule.bandwidth}
         self._timed = self.access.minutes_left(0) is not None
         self._ruled: LRUCache[ByAddress, tuple[Reach, CacheRules]] = LRUCache(RULINGS)

@@ -238,6 +238,13 @@ def test_requests_of_one_client_beyond_the_rate_have_to_wait_and_others_do_not()
     assert isinstance(go("192.168.8.7", wall=1_800_000_000.6), Route)
 
 
+def test_workers_share_the_rate_so_that_together_they_do_not_exceed_it():
+    for workers, rate, most in ((2, 4, 4), (2, 3, 4), (4, 1, 2)):  # a burst is two seconds' worth of the part
+        mode = build(f"requests = {rate}\n[process]\nworkers = {workers}\n")
+        ways = [mode.route(head(), client("192.168.8.7"), "", 1_800_000_000.0) for _ in range(9)]
+        assert sum(isinstance(way, Route) for way in ways) == most
+
+
 def test_users_are_counted_by_name_and_not_by_address():
     mode = build("requests = 1\n")
     for user in ("anna", "ben"):
