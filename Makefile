@@ -14,8 +14,8 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 # Arguments for what is run, as in: make test ARGS="-k wheel"
 ARGS ?=
 
-.PHONY: help run test test-long conformance-peers check format bench bench-forward hitratio bench-tunnel bench-gateway failover pair lock \
-  audit clean
+.PHONY: help run test test-long conformance-peers check format bench bench-forward bench-tunnel \
+  bench-gateway hitratio failover pair lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
