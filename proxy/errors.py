@@ -69,6 +69,7 @@ LOGINS_BUSY = _row("logins-busy", 503, "proxy_internal_response", Source.PROXY, 
 PORT_REFUSED = _row("port-not-allowed", 403, "http_request_denied", Source.PROXY)
 ADDRESS_REFUSED = _row("address-not-allowed", 403, "destination_ip_prohibited", Source.PROXY)
 NO_METHOD = _row("method-not-allowed", 405, "http_request_denied", Source.PROXY)
+READ_ONLY = _row("read-only", 405, "http_request_denied", Source.PROXY)  # a mirror
 CONNECT_REFUSED = _row("connect-not-allowed", 405, "http_request_denied", Source.PROXY, close=True)
 MISDIRECTED = _row("misdirected", 421, "http_request_denied", Source.PROXY)
 NOT_FOUND = _row("not-found", 404, "destination_not_found", Source.PROXY)

@@ -33,6 +33,7 @@ SAYS_MORE = {
     errors.STRANGER: "This proxy does not serve your address.",
     errors.PORT_REFUSED: "This proxy does not go to that port.",
     errors.ADDRESS_REFUSED: "This proxy does not go to that address: it is not a public one.",
+    errors.READ_ONLY: "This is a mirror: nothing can be published through it.",
     errors.LOGIN: "This proxy asks who you are: log in with the name and password that you have been given.",
     errors.MIRROR_LOGIN: "This mirror asks who you are: log in with the name and password that you have been given.",
     errors.TOO_FAST: "You have sent more requests than this proxy takes of one client at a time. Wait a little.",
@@ -41,6 +42,7 @@ SAYS_MORE = {
 }
 
 
+READ = b"GET, HEAD"  # all that a mirror takes
 ALLOWED = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # what we pass on; of the rest the origin is not asked
 
 
@@ -75,7 +77,7 @@ def error_page(
         (b"Proxy-Status", b"%b; error=%b" % (name, kind.proxy_error.encode())),
     )
     if kind.status == 405:
-        lines += ((b"Allow", ALLOWED),)  # RFC 9110 §15.5.6
+        lines += ((b"Allow", READ if kind is errors.READ_ONLY else ALLOWED),)  # RFC 9110 §15.5.6
     if failure.wait:
         lines += ((b"Retry-After", b"%d" % ceil(failure.wait)),)
     return ResponseHead(kind.status, reason_phrase(kind.status), Fields(lines)), body

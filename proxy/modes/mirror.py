@@ -130,7 +130,7 @@ class Mirror:
     def route(self, request: RequestHead, client: Client, rule: str, reports: tuple[str, ...]) -> Route | Failure:
         """The way to the origin, for a client that may go it."""
         if request.method not in METHODS:
-            return Failure(errors.NO_METHOD, f"{request.method.decode('ascii')} to a mirror")
+            return Failure(errors.READ_ONLY, f"{request.method.decode('ascii')} to a mirror")
         if _DOTS.search(request.path):
             return Failure(errors.NOT_FOUND, "a path of a mirror has no dot segments")
         path = unescaped(request.path)

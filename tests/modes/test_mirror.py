@@ -119,7 +119,7 @@ def test_dots_in_names_are_no_segments():
 
 
 def test_only_reading_is_mirrored():
-    assert ask(build(), b"/m/a", method=b"PUT").kind is errors.NO_METHOD
+    assert ask(build(), b"/m/a", method=b"PUT").kind is errors.READ_ONLY
     assert isinstance(ask(build(), b"/m/a", method=b"HEAD"), Route)
 
 
