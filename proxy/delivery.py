@@ -13,7 +13,7 @@ from proxy import errors
 from proxy.errors import Failure
 from proxy.exchange import Outcome
 from proxy.http.message import Fields
-from proxy.http.stored import BodyState
+from proxy.http.stored import PIECE, BodyState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +114,16 @@ class Delivery:
         if self._feeder is not None:
             feeder, self._feeder = self._feeder, None
             feeder.reader_left(self)
+
+    @property
+    def offset(self) -> int:
+        """Of the next byte to be written, from the first of the body; it may not have come yet."""
+        return sum(map(len, self._body.chunks[: self.at])) + self._skip
+
+    def go_on(self, offset: int) -> None:
+        """The body has been packed (`Body.pack`): this is the next byte."""
+        self.at = min(offset, self._body.size) // PIECE
+        self._skip = offset - self.at * PIECE
 
     def hand_over(self, feeder: Feeder) -> None:
         """The fetch is over; somebody else wants to know when this has read it all."""

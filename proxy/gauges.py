@@ -30,6 +30,7 @@ _DISK_LOADED = metrics.slot("tandem_disk_loaded_total")
 _DISK_DROPPED = metrics.slot("tandem_disk_dropped_total")
 _DISK_DAMAGED = metrics.slot("tandem_disk_damaged_total")
 _MEMO_ENTRIES = metrics.slot("tandem_memo_entries")
+_MEMO_BYTES = metrics.slot("tandem_memo_bytes")
 _LAG = metrics.slot("tandem_loop_lag_seconds")
 _REFUSED = metrics.slot("tandem_connections_refused_total")
 _ACCEPTED = metrics.slot("tandem_connections_total")
@@ -67,7 +68,7 @@ class Gauges:
         slots[_TUNNELS] = sum(connection.is_tunnel for connection in front.connections)
         slots[_STORE_BYTES], slots[_STORE_ENTRIES] = store.bytes, store.entries
         slots[_DISK_BYTES], slots[_DISK_ENTRIES] = disk.bytes, disk.entries
-        slots[_MEMO_ENTRIES] = front.memo_entries
+        slots[_MEMO_ENTRIES], slots[_MEMO_BYTES] = front.memo_entries, front.memo_bytes
         slots[_LAG] = int(lag * 1e6)
 
     def _take_over(self, disk: Counts) -> None:

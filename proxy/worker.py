@@ -101,6 +101,7 @@ class Worker:
         self._leaving: dict[Path, Disk] = {}  # those that a reload has ended
         self._ticker: asyncio.TimerHandle | None = None
         self._expected = 0.0
+        self._memory = 0  # of store and memos, in bytes
         self._wall_offset = 0.0
         self._steady_until = inf
 
@@ -175,7 +176,8 @@ class Worker:
         self._observer.configure(metrics.layout(names_of(config)), prepared.logs, masked)
         memory = config.cache.memory // settings.workers
         memos = memory // MEMO_SHARE
-        self._store.resize(memory - memos)
+        self._memory = memory
+        self._fit_store()
         self._store.most_variants = config.cache.variants
         self._change_disk(settings)
         self._upstreams.limits = config.limits
@@ -406,12 +408,22 @@ class Worker:
         self._wall_offset = self._front.wall_offset = time.time() - now
         self._observer.flush()
         self._store.settle_garbage()
+        self._fit_store()
         self._front.shaper.tick()
         if now >= self._steady_until:
             doors = self._current.doors.values() if self._current is not None else ()
             self._front.void_plans({door.index for door in doors if door.mode in {"forward", "transparent"}})
             self._steady_until = self._decisions_hold()
         self._gauges.take(lag, self._disk.counts if self._disk is not None else Counts())
+
+    def _fit_store(self) -> None:
+        """Store and memos together keep to the memory. Memos have their share, and each of them a least size: where
+        that is more, it is the store's loss, down to half of the memory.
+        """
+        memory = self._memory
+        limit = max(memory // 2, memory - max(memory // MEMO_SHARE, self._front.memo_bytes))
+        if limit != self._store.limit:
+            self._store.resize(limit)
 
     def _wall(self, now: float) -> WallTime:
         return WallTime(self._wall_offset + now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from proxy.errors import Failure
 from proxy.exchange import Outcome
 from proxy.http.checks import CheckedResponse, Framing
 from proxy.http.message import Fields, ResponseHead
-from proxy.http.stored import Body, BodyState
+from proxy.http.stored import PIECE, Body, BodyState
 from tests.kit.spine import MemoryBooks, MemoryRequest, MemoryWriter, exchange
 
 CUT = Failure(errors.RESPONSE_CUT)
@@ -69,6 +71,35 @@ def test_any_part_of_any_body_arrives_exactly_at_any_pace(chunks, arrived, span,
     assert x.sent == len(writer.body)
     assert books.closed == [x]
     assert feeder.readers == []
+
+
+@given(
+    sizes=st.lists(st.integers(1, 2 * PIECE), min_size=1, max_size=6),
+    first=st.integers(0, 9 * PIECE),
+    rooms=st.lists(st.integers(1, 3 * PIECE), max_size=6),
+)
+def test_whoever_reads_a_body_that_is_cut_anew_goes_on_at_the_same_byte(sizes, first, rooms):
+    whole = random.Random(0).randbytes(sum(sizes))
+    first = min(first, len(whole) - 1)
+    writer, feeder, body = MemoryWriter(room=5), Feeder(), Body()
+    x = exchange(writer)
+    delivery = Delivery(MemoryBooks(), x, body, feeder, first=first)
+    feeder.readers.append(delivery)
+    sent, paces = 0, iter(rooms)
+    for size in sizes:
+        body.append(whole[sent : sent + size])
+        sent += size
+        if not x.done:
+            delivery.pump()
+        offset = delivery.offset
+        if body.pack():
+            delivery.go_on(offset)
+        writer.take(next(paces, 1))
+    body.finish()
+    while not x.done:
+        writer.take(PIECE)
+        delivery.writer_drained()
+    assert writer.body == whole[first:]
 
 
 def test_a_part_is_over_before_its_body_is():

@@ -5,8 +5,8 @@ others leave and only their hash is remembered (the ghost queue): a key that com
 the main queue at once. The main queue lets a used key go round again, once per use counted. So a scan passes through
 the small queue without touching what is hot, and a hit costs one increment instead of a move in a list.
 
-Invariants: the sizes in both queues sum to `currsize`; `currsize + reserved` never exceeds `limit`; a key is in one
-queue; an entry that has left is marked so, and its slot in a queue is skipped and in time compacted.
+Invariants: the sizes in both queues sum to `currsize`; `currsize + reserved + common` never exceeds `limit`; a key is
+in one queue; an entry that has left is marked so, and its slot in a queue is skipped and in time compacted.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class S3Fifo(cachetools.Cache[bytes, Entry]):
         super().__init__(inf)  # without getsizeof: its dictionary of sizes would cost 40 bytes a key and more
         self.limit = limit
         self.reserved = 0
+        self.common = 0  # bytes beside, that entries share
         self.evictions = 0
         self._on_evicted = on_evicted
         self._ghosts = Ghosts()
@@ -145,7 +146,7 @@ class S3Fifo(cachetools.Cache[bytes, Entry]):
 
     def __setitem__(self, key: bytes, entry: Entry) -> None:
         """The entry is kept; ValueError if it is larger than all that may be used."""
-        if entry.size + self.reserved > self.limit:
+        if entry.size + self.reserved + self.common > self.limit:
             raise ValueError("value too large")
         assert entry.place == GONE  # one that is here already is changed by change()
         if key in self:
@@ -178,7 +179,7 @@ class S3Fifo(cachetools.Cache[bytes, Entry]):
 
     def make_room(self, need: int) -> None:
         """`need` more bytes fit, or nothing is left to evict."""
-        while self.currsize + self.reserved + need > self.limit and len(self):
+        while self.currsize + self.reserved + self.common + need > self.limit and len(self):
             self.popitem()
 
     def popitem(self) -> tuple[bytes, Entry]:

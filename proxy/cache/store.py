@@ -34,6 +34,7 @@ MOST_VARIANTS: Final = 32  # of one key; `[cache] variants`
 # Share of the memory that bodies in flight may take: many large fetches at once must not push out all that is hot. What
 # is refused travels without being stored.
 RESERVABLE: Final = 0.5
+SHARED_SHARE: Final = 8  # what responses share is let go of once it is more than one part in so many
 FREEZE_AFTER: Final = 4096  # responses stored: some ten thousand objects, a collection of a few milliseconds
 
 
@@ -125,6 +126,11 @@ class Store:
         return self._entries.reserved
 
     @property
+    def shared(self) -> int:
+        """Bytes of what responses have in common, some of it perhaps of responses that have left."""
+        return self._entries.common
+
+    @property
     def evictions(self) -> int:
         """Keys that left for lack of space since the start."""
         return self._entries.evictions
@@ -163,7 +169,10 @@ class Store:
         entry = self._entries.peek(stored.key)
         before = () if entry is None else entry.variants
         stored.weight = settle(stored, self._shared)
-        room = self.limit - self.reserved
+        if self._shared.bytes > self.limit // SHARED_SHARE:
+            self._shared.clear()  # what nobody has any more goes
+        self._entries.common = self._shared.bytes
+        room = self.limit - self.reserved - self._entries.common
         kept = self._keep(before, stored)
         if _size(kept) > room:
             kept = (stored,)
@@ -355,8 +364,8 @@ class Store:
     # Last in the class: below it `bytes` means this and not the type.
     @property
     def bytes(self) -> int:
-        """Memory taken by entries and reservations, as weighed."""
-        return int(self._entries.currsize) + self.reserved
+        """Memory taken by entries, what they share, and reservations, as weighed."""
+        return int(self._entries.currsize) + self.reserved + self._entries.common
 
 
 def _held(variants: Variants) -> StoredResponse | Variants:

@@ -16,6 +16,7 @@ from proxy.http.message import Fields, ResponseHead
 if TYPE_CHECKING:
     from proxy.http.message import Line
 
+    Values = bytes
     Shape = tuple[tuple[bytes, bytes | None], ...]
 
 MOST_PATTERNS: Final = 4096  # about 8 MB of them, with the names known; starting anew costs only some sharing
@@ -30,9 +31,10 @@ _SEPARATOR: Final = b"\n"  # in no field value (RFC 9110 §5.5)
 class Pattern:
     """Status line and field lines with holes for values."""
 
-    __slots__ = ("_holes", "_lines", "_where", "reason", "status", "version", "weight")
+    __slots__ = ("_holes", "_lines", "_pool", "_where", "reason", "status", "version", "weight")
 
-    def __init__(self, head: ResponseHead, shape: Shape) -> None:
+    def __init__(self, head: ResponseHead, shape: Shape, pool: Patterns) -> None:
+        self._pool = pool
         self.status = head.status
         self.reason = head.reason
         self.version = head.version
@@ -44,6 +46,11 @@ class Pattern:
             self._where[name.lower()] = hole if value is None else value
             hole += value is None
         self.weight = _weigh(self._lines, self._where) + 64 * len(self._holes)
+        pool.bytes += self.weight
+
+    def __del__(self) -> None:
+        """Nobody has it any more: neither the pool nor a head that is kept by it."""
+        self._pool.bytes -= self.weight
 
     def unpack(self, values: bytes) -> ResponseHead:
         lines = self._lines.copy()
@@ -68,17 +75,18 @@ def _weigh(lines: list[Line], where: dict[bytes, int | bytes]) -> int:
 class Patterns:
     """The patterns in use, found again by equality; bounded."""
 
-    __slots__ = ("_common", "_patterns")
+    __slots__ = ("_common", "_patterns", "bytes")
 
     def __init__(self) -> None:
+        self.bytes = 0  # of all patterns alive, those among them that are found no more
         self._common: dict[bytes, dict[bytes, bytes] | None] = {}  # common values by name; None: always its own
         self._patterns: dict[tuple[int, bytes, tuple[int, int], Shape], Pattern] = {}
 
     def __len__(self) -> int:
         return len(self._patterns)
 
-    def pack(self, head: ResponseHead) -> tuple[Pattern, bytes, int] | None:
-        """Pattern and own values, and what the pattern weighs if it is new; None for a head that cannot be packed."""
+    def pack(self, head: ResponseHead) -> tuple[Pattern, Values] | None:
+        """Pattern and own values; None for a head that cannot be packed."""
         shape: list[tuple[bytes, bytes | None]] = []
         own: list[bytes] = []
         for name, value in head.fields.lines:
@@ -93,12 +101,16 @@ class Patterns:
         key = (head.status, head.reason, head.version, tuple(shape))
         pattern = self._patterns.get(key)
         if pattern is not None:
-            return pattern, values, 0
+            return pattern, values
         if len(self._patterns) >= MOST_PATTERNS:  # what is common comes back at once
-            self._patterns.clear()
-            self._common.clear()
-        self._patterns[key] = pattern = Pattern(head, key[3])
-        return pattern, values, pattern.weight
+            self.clear()
+        self._patterns[key] = pattern = Pattern(head, key[3], self)
+        return pattern, values
+
+    def clear(self) -> None:
+        """Sharing begins anew; what heads are kept by lives on with them."""
+        self._patterns.clear()
+        self._common.clear()
 
     def _is_common(self, name: bytes, value: bytes) -> bool:
         """This value of this name is worth sharing: one of the first few that were seen."""

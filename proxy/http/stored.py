@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from proxy.http.message import Fields, ResponseHead
     from proxy.http.pattern import Pattern, Patterns
 
-_JOINED: Final = 65536  # bytes; larger bodies stay in the pieces they came in
+PIECE: Final = 65536  # bytes; a body up to this is one chunk, a larger one chunks of this size
 
 
 class BodyState(Enum):
@@ -37,12 +37,13 @@ class Body:
     9111 §3.3).
     """
 
-    __slots__ = ("chunks", "size", "start", "state")
+    __slots__ = ("_packed", "chunks", "size", "start", "state")
 
     def __init__(self, chunks: list[bytes] | None = None, *, complete: bool = False, start: int = 0) -> None:
         self.chunks = [] if chunks is None else chunks
         self.size = sum(map(len, self.chunks))
         self.start = start
+        self._packed = 0  # chunks at the start that are of one size
         self.state = BodyState.COMPLETE if complete else BodyState.GROWING
 
     def append(self, chunk: bytes) -> None:
@@ -53,10 +54,28 @@ class Body:
         """The body is whole."""
         self.state = BodyState.COMPLETE
 
+    @property
+    def loose(self) -> int:
+        """Bytes that are still in the chunks they came in."""
+        return self.size - self._packed * PIECE
+
+    def pack(self) -> bool:
+        """What is loose is cut anew, into chunks of one size; False: all stays as it is.
+
+        As they come chunks have every size, and their memory is used again for smaller ones: a quarter of the heap
+        would be the gaps between stored bodies.
+        """
+        if self.size <= PIECE or (self.loose <= PIECE and len(self.chunks) <= self._packed + 1):
+            return False  # of a small one compact() makes one chunk
+        joined = b"".join(self.chunks[self._packed :])
+        self.chunks[self._packed :] = [joined[at : at + PIECE] for at in range(0, len(joined), PIECE)]
+        self._packed = self.size // PIECE
+        return True
+
     def compact(self) -> Body:
         """An equal body as it is kept: a small one in one chunk. Who reads this one meanwhile goes on with it."""
         assert self.state is BodyState.COMPLETE
-        small = len(self.chunks) > 1 and self.size <= _JOINED
+        small = len(self.chunks) > 1 and self.size <= PIECE
         chunks = [b"".join(self.chunks)] if small else [*self.chunks]  # a list that grew has room to spare
         return Body(chunks, complete=True, start=self.start)
 
@@ -180,14 +199,14 @@ class StoredResponse(_Judged):
         self._values = b""
         self.status = head.status
 
-    def pack(self, patterns: Patterns) -> int | None:
-        """The head is kept in few bytes from now on: what these weigh. None: it stays as it is."""
-        packed = patterns.pack(self.head)
+    def pack(self, head: ResponseHead, patterns: Patterns) -> bool:
+        """`head` is its own, and is kept in few bytes from now on. False: it stays as it is."""
+        packed = patterns.pack(head)
         if packed is None:
-            return None
-        self._pattern, self._values, weight = packed
+            return False
+        self._pattern, self._values = packed
         self._head = None
-        return weight + len(self._values)
+        return True
 
     # The validators, byte for byte (RFC 9111 §4.3.1), and what else is asked of packed heads.
 

@@ -107,6 +107,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("tandem_disk_bytes", _G, "Space in use of the cache on disk."),
     Metric("tandem_disk_entries", _G, "Stored responses on disk."),
     Metric("tandem_memo_entries", _G, "Ready answers in the memo."),
+    Metric("tandem_memo_bytes", _G, "Memory of the memos; with tandem_store_bytes at most [cache] memory."),
     Metric("tandem_loop_lag_seconds", _G, "Longest delay of the event loop within the last second.", scale=MICRO),
 )
 

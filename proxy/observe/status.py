@@ -177,7 +177,7 @@ def _cache(settings: Settings, regions: Mapping[str, memoryview]) -> Plain:
     asked = hits + int(metrics.total(regions, "tandem_requests_total", outcome="miss"))
     return {
         "limit": int(settings.config.cache.memory),
-        "bytes": int(metrics.total(regions, "tandem_store_bytes")),
+        "bytes": sum(int(metrics.total(regions, name)) for name in ("tandem_store_bytes", "tandem_memo_bytes")),
         "entries": int(metrics.total(regions, "tandem_store_entries")),
         "memo_entries": int(metrics.total(regions, "tandem_memo_entries")),
         "hit_ratio": round(hits / asked, 4) if asked else None,

@@ -265,6 +265,10 @@ class Front:
             memo.doubt()
 
     @property
+    def memo_bytes(self) -> int:
+        return int(sum(memo.currsize for _, memo in self._kinds.values()))
+
+    @property
     def memo_entries(self) -> int:
         return sum(len(memo) for _, memo in self._kinds.values())
 

@@ -105,7 +105,7 @@ def test_what_was_evicted_is_found_on_disk(tmp_path):
 
 
 def test_a_slow_disk_drops_and_counts_and_forgets_the_old_version(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "QUEUE_BYTES", 1000)
+    monkeypatch.setattr(module, "QUEUE_BYTES", 100)
 
     async def life():
         async with Life(tmp_path) as one:

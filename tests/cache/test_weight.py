@@ -4,11 +4,15 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.cache.weight import MOST_SHARED, PER_RESPONSE, Shared, settle
+from proxy.cache.weight import LARGEST_SHARED, MOST_SHARED, PER_RESPONSE, Shared, settle
 from proxy.http.message import Fields, ResponseHead
 from proxy.http.stored import Body
 from tests.cache.test_store import make
+
+CHOSEN = ((), ((b"accept", b"*/*"),), ((b"accept", b"text/html"),), ((b"accept", None),))
 
 # In a process of its own: what the test run holds and frees would blur the figure.
 MEASURE = """
@@ -44,16 +48,43 @@ def test_what_is_settled_says_the_same_as_before():
     assert (stored.head, stored.selecting, stored.etag, stored.status) == (head, selecting, b'"0"', 200)
 
 
-def test_what_is_common_weighs_on_the_first_that_brings_it():
+def test_what_is_common_weighs_on_nobody_and_is_counted_once():
     shared = Shared()
     fields = Fields([(b"Accept", b"text/html")])
     first, second = (make(real=number, selecting=((b"accept", b"text/html"),)) for number in (1, 2))
     for stored in (first, second):
         stored.request_fields = Fields(fields.lines)
-    heavy, light = settle(first, shared), settle(second, shared)
-    assert light < heavy - 1000
+    weight, taken = settle(first, shared), shared.bytes
+    assert settle(second, shared) == weight
+    assert shared.bytes == taken + 152 > 1000  # another `Control`, which is no equal one's twin
     assert first.request_fields is second.request_fields
     assert first.selecting is second.selecting
+
+
+def test_patterns_are_counted_until_nobody_has_them():
+    shared = Shared()
+    stored = make()
+    settle(stored, shared)
+    shared.clear()
+    assert shared.bytes > 500
+    del stored
+    assert shared.bytes == 0
+
+
+def test_what_is_too_large_to_be_shared_is_its_bearers_own():
+    shared = Shared()
+    plain, large = (make(selecting=((b"accept", value),)) for value in (b"x", bytes(LARGEST_SHARED)))
+    assert settle(large, shared) > settle(plain, shared) + LARGEST_SHARED
+
+
+@given(st.permutations(range(12)))
+def test_weights_do_not_depend_on_who_comes_first(order):
+    def weights(sequence):
+        shared = Shared()
+        made = {n: make(b"http://a/%d" % n, bytes(n), real=n % 3, selecting=CHOSEN[n % 4]) for n in sequence}
+        return {n: settle(stored, shared) for n, stored in made.items()}
+
+    assert weights(order) == weights(range(12))
 
 
 def test_pieces_of_a_small_body_become_one_and_those_of_a_large_one_stay():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.http.stored import Body, BodyState
+from proxy.http.stored import PIECE, Body, BodyState
 from tests.policy.heads import NOW, date, kept
 
 
@@ -17,6 +17,23 @@ def test_a_slice_is_the_bytes_however_they_arrived(chunks, first, end):
     whole = b"".join(chunks)
     assert body.size == len(whole)
     assert b"".join(body.slice(first, end)) == whole[first:end]
+
+
+@given(st.lists(st.integers(1, 3 * PIECE), min_size=1, max_size=8), st.sets(st.integers(0, 7)))
+def test_a_packed_body_has_the_same_bytes_in_even_chunks(sizes, moments):
+    body = Body()
+    sent = b""
+    for at, size in enumerate(sizes):
+        body.append(bytes([at]) * size)
+        sent += bytes([at]) * size
+        if at in moments:
+            body.pack()
+    body.pack()
+    body.finish()
+    kept = body.compact()
+    assert b"".join(kept.chunks) == sent
+    assert all(len(chunk) == PIECE for chunk in kept.chunks[:-1])
+    assert body.loose <= PIECE
 
 
 def test_a_body_grows_until_it_is_finished():
