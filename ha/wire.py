@@ -83,7 +83,6 @@ class Wire:
         self.source: Address = sender
         self.destinations = tuple(map(str, unicast)) or (str(GROUPS[family]),)
         self.errors: Counter[str] = Counter()  # of sending, by their names
-        self._unicast = bool(unicast)
         self._announcer = virtual or interface
         # Without the group there is no MAC of a group either: such advertisements go as the interface sends them.
         self._virtual = virtual if virtual is not None and not unicast else None

@@ -294,11 +294,6 @@ class Access:
         later = next((change for change in self._changes if change > minute), self._changes[0] + WEEK)
         return min(later - minute, _QUARTER - minute % _QUARTER)
 
-    @property
-    def asks_for_users(self) -> bool:
-        """Whether any decision depends on who has logged in."""
-        return self._login or bool(self._of_user)
-
 
 def explain(verdict: Deny, host: str) -> str:
     """Why, in a sentence for the person who asked."""

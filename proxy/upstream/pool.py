@@ -254,10 +254,6 @@ class Pool:
 
     # ---- what others may know -------------------------------------------------------------------
 
-    def is_healthy(self, now: MonoTime) -> bool:
-        """Some peer is in; what `ha` asks of a pool."""
-        return any(may_serve(peer.health, now) for peer in self._list)
-
     def status(self, now: MonoTime) -> tuple[PeerStatus, ...]:
         return tuple(
             PeerStatus(

@@ -159,7 +159,6 @@ def test_where_users_log_in_nobody_passes_without():
     rules = access(login=True)
     assert ask(rules) == Login()
     assert ask(rules, user="anna") == Allow()
-    assert rules.asks_for_users
 
 
 def test_what_is_denied_to_all_is_denied_before_anybody_logs_in():

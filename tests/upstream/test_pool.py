@@ -247,10 +247,10 @@ def test_when_traffic_has_ejected_everybody_they_are_tried_all_the_same():
     pool = Pool(spec(members))
     fail(pool, a)
     fail(pool, b)
-    assert not pool.is_healthy(1.0)
+    assert {peer.standing for peer in pool.status(1.0)} == {Standing.EJECTED}
     assert {serve(pool, 1.0, BAD) for _ in range(4)} == {a, b}
     assert serve(pool, 2.0, GOOD) is not None
-    assert pool.is_healthy(2.0)
+    assert Standing.UP in {peer.standing for peer in pool.status(2.0)}
 
 
 def test_the_last_peer_of_a_pool_is_used_however_often_it_fails():
