@@ -15,7 +15,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 ARGS ?=
 
 .PHONY: help run test test-long conformance-peers check format bench bench-forward bench-tunnel \
-  bench-gateway hitratio failover pair lock audit clean
+  bench-gateway hitratio failover pair lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,9 +69,6 @@ lock: $(VENV)/.dev ## resolve the dependencies anew where pyproject.toml asks fo
 	@sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | sed '$$a editables' \
 	  | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements-build.lock
 	@wc -l requirements*.lock
-
-audit: $(VENV)/.dev ## known advisories about what is locked
-	@$(BIN)/uv tool run pip-audit --strict --require-hashes --disable-pip -r requirements-dev.lock
 
 clean: ## remove what make made
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
