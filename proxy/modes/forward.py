@@ -41,14 +41,14 @@ from proxy.modes.mirror import Mirrors
 from proxy.modes.pac import Pac, virtual_addresses
 from proxy.modes.pace import Pace
 from proxy.modes.reach import PublicReach
-from proxy.modes.reverse import SiteView, is_in
+from proxy.modes.reverse import SiteView, is_in, lone_pool
 from proxy.policy.rules import CacheRules
 from proxy.users.htpasswd import parse_groups
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
-    from config.schema import Config, Timeouts
+    from config.schema import Config
     from config.schema import Forward as Options
     from config.units import Listen, Ports
     from proxy.exchange import Client, Reach, Way
@@ -242,7 +242,7 @@ class Forward:
 
     def pool_spec(self, origin: Origin) -> PoolSpec:
         """The pool of an origin that a request names."""
-        return lone_origin(FORWARD, origin, self.options.timeouts, retry=self.options.retry)
+        return lone_pool(FORWARD, origin.address, origin, self.options.timeouts, retry=self.options.retry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,20 +393,6 @@ def public_view(name: str) -> SiteView:
         encode_target=False,
         allow_trace=False,
         identify=False,
-    )
-
-
-def lone_origin(site: str, origin: Origin, timeouts: Timeouts, *, retry: bool) -> PoolSpec:
-    """The pool of an origin that no configuration names: it is the only one, so nothing puts it aside."""
-    return PoolSpec(
-        name=origin.address,
-        site=site,
-        origins=(origin,),
-        balance="round-robin",
-        health=None,
-        eject=Ejection(failures=0),
-        timeouts=timeouts,
-        retry=retry,
     )
 
 

@@ -15,21 +15,21 @@ from enum import Enum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, assert_never
 
-from config.schema import FORWARD, Ejection
+from config.schema import FORWARD
 from config.units import bracket, parse_place
 from proxy import errors
 from proxy.errors import Failure
-from proxy.exchange import Mirrored, Origin, PoolSpec, Route
+from proxy.exchange import Mirrored, Origin, Route
 from proxy.http.checks import DEFAULT_PORTS
 from proxy.http.links import Links, Place
 from proxy.http.message import RequestHead
-from proxy.modes.reverse import unescaped
+from proxy.modes.reverse import lone_pool, unescaped
 from proxy.policy.rules import CacheRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from config.schema import Config, Timeouts
+    from config.schema import Config
     from config.schema import Forward as ForwardOptions
     from config.schema import Mirror as Options
     from proxy.exchange import Client
@@ -111,7 +111,7 @@ class Mirror:
         self._links = Links(places, self.kind.links)
         self._names = tuple(f"{FORWARD}/mirror{place.here.decode()}" for place in places)
         self.pools = {
-            name: _lone_pool(name, origin, forward.timeouts)
+            name: lone_pool(FORWARD, name, origin, forward.timeouts, retry=True)
             for name, origin in zip(self._names, self._origins, strict=True)
         }
         self._rules = {each: _rules(config, options, self.kind, each, token) for each in Keeping}
@@ -208,20 +208,6 @@ def _origin(options: Options, text: str) -> Origin:
     address, _ = parse_place(text)
     tls = options.tls
     return Origin(address.scheme, address.host, address.port, tls_name=tls.name, tls_verify=tls.verify, tls_ca=tls.ca)
-
-
-def _lone_pool(name: str, origin: Origin, timeouts: Timeouts) -> PoolSpec:
-    """It is the only one, so nothing puts it aside."""
-    return PoolSpec(
-        name=name,
-        site=FORWARD,
-        origins=(origin,),
-        balance="round-robin",
-        health=None,
-        eject=Ejection(failures=0),
-        timeouts=timeouts,
-        retry=True,
-    )
 
 
 def _token(path: str, secrets: Mapping[str, bytes]) -> bytes:

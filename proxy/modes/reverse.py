@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from config.schema import Key, Query, Rule
+from config.schema import Ejection, Key, Query, Rule
 from config.units import parse_address
 from proxy import errors
 from proxy.errors import Failure
@@ -26,7 +26,7 @@ from proxy.policy.target import glob_fits
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from config.schema import Answer, Bypass, Config, Network, Redirect, Site, Upstream, UpstreamTls
+    from config.schema import Answer, Bypass, Config, Network, Redirect, Site, Timeouts, Upstream, UpstreamTls
     from config.units import Duration, Listen
     from proxy.exchange import Client
     from proxy.http.message import RequestHead
@@ -561,6 +561,20 @@ def _pool(site: Site, name: str, pool: str, upstream: Sequence[Upstream]) -> Poo
         timeouts=site.timeouts,
         retry=site.retry,
         check_host=named,
+    )
+
+
+def lone_pool(site: str, name: str, origin: Origin, timeouts: Timeouts, *, retry: bool) -> PoolSpec:
+    """The pool of an origin that stands alone, whoever names it: it is the only one, so nothing puts it aside."""
+    return PoolSpec(
+        name=name,
+        site=site,
+        origins=(origin,),
+        balance="round-robin",
+        health=None,
+        eject=Ejection(failures=0),
+        timeouts=timeouts,
+        retry=retry,
     )
 
 

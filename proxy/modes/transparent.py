@@ -20,7 +20,6 @@ from proxy.modes.client_hello import Hello
 from proxy.modes.forward import (
     denial,
     listeners_of,
-    lone_origin,
     minute_at,
     ours_of,
     public_rules,
@@ -28,6 +27,7 @@ from proxy.modes.forward import (
     steady_for,
 )
 from proxy.modes.reach import PublicReach
+from proxy.modes.reverse import lone_pool
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -135,7 +135,7 @@ class Transparent:
 
     def pool_spec(self, origin: Origin) -> PoolSpec:
         """The pool of an origin that a client was going to."""
-        return lone_origin(TRANSPARENT, origin, self.options.timeouts, retry=True)
+        return lone_pool(TRANSPARENT, origin.address, origin, self.options.timeouts, retry=True)
 
 
 _HTTP = 80
