@@ -30,6 +30,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.kit import browser
 from tests.kit.dns import FakeNameServer
 from tests.kit.proxy import free_ports, start_proxy
 from tests.kit.raw import wait_until
@@ -278,19 +279,19 @@ def test_pip_downloads_a_package_and_the_second_machine_gets_it_from_the_cache(w
 
 
 @needs("chromium")
-@pytest.mark.parametrize("world", [""], indirect=True, ids=["open"])
 def test_chromium_loads_a_page_over_http_and_https_as_the_served_pac_says(world):
-    """Without a login: headless there is nobody to type it."""
-    for base in (world.http, world.https):
-        done = world.run(
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            "--disable-background-networking", "--disable-component-update", "--no-first-run",
-            f"--user-data-dir={world.folder / 'profile'}", f"--proxy-pac-url={world.proxy.url}/proxy.pac",
-            f"--ignore-certificate-errors-spki-list={world.pin}", "--dump-dom", f"{base}/page.html",
-        )  # fmt: skip
-        assert "It was here" in done.stdout
-    was_logged(world, "CONNECT", NAME)
-    was_logged(world, "GET", f"{world.http}/page.html")
+    options = (
+        f"--proxy-pac-url={world.proxy.url}/proxy.pac",
+        f"--ignore-certificate-errors-spki-list={world.pin}",
+    )
+    urls = [f"{base}/page.html" for base in (world.http, world.https)]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        pages, asked = browser.read_pages(Path(profile), options, world.login, urls)
+    assert ["It was here" in page for page in pages] == [True, True]
+    assert set(asked) == ({f"Proxy {world.proxy.url}"} if world.login else set())
+    user = "bob" if world.login else "-"
+    was_logged(world, "CONNECT", NAME, f" {user} ")
+    was_logged(world, "GET", f"{world.http}/page.html", f" {user} ")
     was_logged(world, "/proxy.pac")
 
 
