@@ -82,23 +82,26 @@ class Yard:
 
 
 TWINS = (
-    ("lan", "client", CLIENT),
-    ("lan", "a", "192.168.8.2"),
-    ("lan", "b", "192.168.8.3"),
-    ("wan", "a", "100.200.0.2"),
-    ("wan", "b", "100.200.0.3"),
-    ("wan", "internet", ORIGIN),
+    ("lan", "client", CLIENT, CLIENT6),
+    ("lan", "a", "192.168.8.2", "fd00:8::2"),
+    ("lan", "b", "192.168.8.3", "fd00:8::3"),
+    ("wan", "a", "100.200.0.2", "2a0e:8::2"),
+    ("wan", "b", "100.200.0.3", "2a0e:8::3"),
+    ("wan", "internet", ORIGIN, ORIGIN6),
 )
 
 
 class TwinYard(Yard):
-    """Two gateways side by side, `a` and `b`, in front of the same internet; GATEWAY belongs to whoever takes it."""
+    """Two gateways side by side, `a` and `b`, in front of the same internet; GATEWAY and GATEWAY6 belong to
+    whoever takes them.
+    """
 
     NAMES = ("client", "a", "b", "internet", "switch")
 
     def _build(self) -> None:
         self.switch = self["switch"]
         for namespace in self._namespaces.values():
+            namespace.sysctl("net.ipv6.conf.default.accept_dad", "0")
             namespace.netlink(lambda ipr: ipr.link("set", index=1, state="up"))
         for bridge in ("br-lan", "br-wan"):
             self.switch.netlink(
@@ -107,15 +110,17 @@ class TwinYard(Yard):
                 )
             )
             self.switch.netlink(lambda ipr, bridge=bridge: ipr.link("set", ifname=bridge, state="up"))
-        for net, host, address in TWINS:
-            self._plug(net, host, address)
+        for net, host, *addresses in TWINS:
+            self._plug(net, host, addresses)
         for host in ("a", "b"):
             self[host].sysctl("net.ipv4.ip_forward", "1")
+            self[host].sysctl("net.ipv6.conf.all.forwarding", "1")
         self.client.netlink(lambda ipr: ipr.route("add", dst="default", gateway=GATEWAY))
+        self.client.netlink(lambda ipr: ipr.route("add", dst="::/0", gateway=GATEWAY6))
 
-    def _plug(self, net: str, host: str, address: str) -> None:
+    def _plug(self, net: str, host: str, addresses: list[str]) -> None:
         inside, port = (f"{net}0" if host in ("a", "b") else "eth0"), f"{net}-{host}"
-        self._cable(self.switch, port, (), self[host], inside, (address,))
+        self._cable(self.switch, port, (), self[host], inside, addresses)
 
         def join(ipr):
             ipr.link("set", ifname=port, master=ipr.link_lookup(ifname=f"br-{net}")[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import signal
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.kit.netns import wait_until
 from tests.kit.origin import response
@@ -43,7 +47,9 @@ def yard(authority, tmp_path_factory):
     """With origins on the internet: of `shop.example` and, at OTHER, of somebody else."""
     with make_yard() as made:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert("shop.example", "other.example").configure_cert(context)
+        certificate = authority.issue_cert("shop.example", "other.example")
+        certificate.configure_cert(context)
+        made.pin = spki_of(certificate)
         authority.cert_pem.write_to_path(str(tmp_path_factory.mktemp("ca") / "ca.pem"))
         made.origins = [
             origin_at(made),
@@ -503,3 +509,27 @@ def test_with_spoof_https_comes_from_the_client_too_and_unchanged(yard, gate, au
         curl(yard, "https://shop.example/", "--cacert", tmp_path / "ca.pem", "-o", found)
     assert found.read_bytes().endswith(bytes(range(256)) * 4000)
     assert set(peers(yard.origins[3])) == {CLIENT}
+
+
+def spki_of(certificate):
+    """What Chromium is told to trust: the digest of a certificate's key."""
+    loaded = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes())
+    key = loaded.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(key).digest()).decode()
+
+
+@pytest.mark.timeout(120)
+def test_chromium_that_knows_of_nothing_loads_pages_over_http_and_https(yard, gate, tmp_path):
+    running = gate('method = "tproxy"\nspoof = true')
+    for number, base in ((0, "http://shop.example"), (3, "https://shop.example")):
+        yard.origins[number].otherwise(response(b"<p>It was here</p>", FRESH, "Content-Type: text/html"))
+        found = yard.client.run(
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            "--disable-background-networking", "--disable-component-update", "--no-first-run", "--no-proxy-server",
+            f"--user-data-dir={tmp_path / 'profile'}", f"--host-resolver-rules=MAP shop.example {ORIGIN}",
+            f"--ignore-certificate-errors-spki-list={yard.pin}", "--dump-dom", f"{base}/page.html",
+        )  # fmt: skip
+        assert "It was here" in found
+    wait_until(lambda: any("CONNECT shop.example:443" in line for line in running.log()))
+    assert any("GET /page.html" in line for line in running.log())
+    assert set(peers(yard.origins[0])) == {CLIENT}
