@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,13 +20,13 @@ from config.units import MonoTime
 from ha import control, netlink, orders, peer, privileges, report, sayings, sysctls
 from ha import events as e
 from ha import plan as planning
-from ha import state as memory
 from ha.engine import Engine, Hooks
-from ha.events import Form, Loud, State
+from ha.events import Loud, State
 from ha.evidence import ORIGINS_EVERY, Evidence, Observer
 from ha.garbage import Collector
 from ha.moving import Mover
 from ha.netlink import Netlink
+from ha.past import Past
 from ha.sayings import Ask
 from ha.station import Station
 from ha.verdict import Judge
@@ -78,7 +76,7 @@ class Runtime:
         self._folder = runtime
         self._scribe = scribe
         self._real_time = real_time
-        self._state = memory.load(runtime / "ha.state")
+        self._past = Past(runtime / "ha.state", scribe)
         self._observer = Observer(self._loop, runtime, page_of, self._on_evidence)
         self._messages: asyncio.Queue[tuple[orders.ToHa, list[int]]] = asyncio.Queue()
         self._next: Prepared | None = None
@@ -173,13 +171,12 @@ class Runtime:
     async def _plan(self, config: Config, digest: str) -> Plan:
         """The plan; a link-local address may need a moment after the interface has come up."""
         assert config.ha is not None
-        forms = {name: Form(form) for name, form in self._state.learned.get("forms", {}).items() if _is_form(form)}
         until = self._loop.time() + _ADDRESS_LIMIT
         while True:
             kernel = Netlink("lo")
             try:
                 node, interface = planning.find_self(config.ha, kernel.interface_of)
-                return planning.build(config.ha, digest, node, interface, forms, _service_patience(config))
+                return planning.build(config.ha, digest, node, interface, self._past.forms, _service_patience(config))
             except planning.PlanError:
                 if self._loop.time() > until:
                     raise
@@ -202,7 +199,7 @@ class Runtime:
     async def _start(self, prepared: Prepared) -> None:
         """Leftovers, sockets, settings, and then listening: nothing is claimed before a whole Active_Down."""
         assert prepared.config.ha is not None
-        await self._remove_leftovers(prepared.plan)
+        await self._past.remove_leftovers(prepared.plan)
         self._judge = Judge(prepared.config.ha)
         for planned in prepared.plan.routers:
             await self._add_station(planned, prepared.config)
@@ -223,37 +220,6 @@ class Runtime:
         self._tell_standings()
         self._beat()
 
-    async def _remove_leftovers(self, plan: Plan) -> None:
-        """What an earlier run has left, and every address of ours that is there though nobody of us is Active."""
-        assert plan.ha is not None
-        wanted = {vip.ip for planned in plan.routers for vip in planned.config.addresses}
-        for text in self._state.addresses:
-            with suppress(ValueError):
-                wanted.add(ip_interface(text).ip)
-        kernel = Netlink("lo")
-        own = {planned.config.source for planned in plan.routers} | {plan.address}
-        for vip in kernel.remove_leftovers(wanted, own):
-            self._scribe.say(f"removed {vip}, which an earlier run left", "WARNING")
-        kernel.close()
-        for name in list(self._state.links):
-            with suppress(OSError, ValueError):
-                await netlink.remove_virtual_mac(name)
-        with suppress(OSError):
-            sysctls.restore(self._state)
-        self._state.links = []
-        self._remember(plan)
-
-    def _remember(self, plan: Plan) -> None:
-        """Before anything is done, the file says what will have to be undone."""
-        self._state.addresses = [str(vip) for planned in plan.routers for vip in planned.config.addresses]
-        self._save()
-
-    def _save(self) -> None:
-        try:
-            self._state.save()
-        except OSError as exc:
-            self._scribe.warn("state", f"{self._state.path}: {exc.strerror}; a crash may leave settings behind")
-
     async def _add_station(self, planned: planning.Planned, config: Config) -> None:
         assert config.ha is not None
         name = planned.config.interface
@@ -262,27 +228,16 @@ class Runtime:
         values = sysctls.wanted(name, _routes())
         if config.ha.virtual_mac and parent.interface is not None:
             virtual = netlink.virtual_name(planned.config.vrid, planned.config.family, parent.interface.index)
-            self._state.links = [*self._state.links, virtual]
-            self._save()
+            self._past.note_link(virtual)
             await netlink.add_virtual_mac(parent.interface, planned.config.vrid, planned.config.family)
             addresses = self._engine.netlink(virtual, alone=True)
             values = dict(sysctls.FOR_MACVLAN)
-        for target in dict.fromkeys([name, addresses.name]):
-            for fault in sysctls.apply(target, values, self._state):
-                self._scribe.warn(fault, fault)
-        station = Station(planned, config.ha, self._incarnation(), parent, addresses, self._scribe.warn)
+        self._past.set_up(dict.fromkeys([name, addresses.name]), values)
+        station = Station(planned, config.ha, self._past.next_incarnation(), parent, addresses, self._scribe.warn)
         self._engine.stations[planned.config.key] = station
         self._engine.open_station(station)
         if parent.interface is None or not parent.interface.up:
             station.router.link = False
-
-    def _incarnation(self) -> int:
-        """Higher than in any earlier life, whatever the clock did."""
-        known = self._state.learned.get("incarnation")
-        last = known if isinstance(known, int) else 0
-        incarnation = max(last + 1, time.time_ns() // 1_000_000)
-        self._state.learned["incarnation"] = incarnation
-        return incarnation
 
     async def _open_links(self, prepared: Prepared) -> None:
         plan = prepared.plan
@@ -305,8 +260,7 @@ class Runtime:
         assert prepared.config.ha is not None
         assert self._judge is not None
         wanted = {planned.config.key: planned for planned in prepared.plan.routers}
-        self._state.addresses += [str(vip) for planned in wanted.values() for vip in planned.config.addresses]
-        self._save()
+        self._past.remember(prepared.plan, besides=True)
         for key in [key for key in self._engine.stations if key not in wanted]:
             await self._remove_station(key)
         for key, planned in wanted.items():
@@ -321,7 +275,7 @@ class Runtime:
             if _shape(before.config) != _shape(prepared.config):
                 self._engine.open_station(station)
         self._engine.regroup(prepared.plan.routers)
-        self._remember(prepared.plan)
+        self._past.remember(prepared.plan)
         self._judge.configure(prepared.config.ha)
         self._observer.configure(prepared.config, prepared.base)
         if (before.plan.link, before.plan.peers, before.key) != (prepared.plan.link, prepared.plan.peers, prepared.key):
@@ -361,13 +315,7 @@ class Runtime:
         for task in self._engine.tasks:
             task.cancel()
         await asyncio.gather(*self._engine.tasks, return_exceptions=True)
-        for name in list(self._state.links):
-            with suppress(OSError, ValueError):
-                await netlink.remove_virtual_mac(name)
-        with suppress(OSError):
-            sysctls.restore(self._state)
-        self._state.links, self._state.addresses = [], []
-        self._save()
+        await self._past.end()
         (self._folder / control.SOCKET).unlink(missing_ok=True)
         for one in self._engine.netlinks.values():
             one.close()
@@ -498,10 +446,7 @@ class Runtime:
 
     def _learn_forms(self) -> None:
         """A checksum form that another node was heard with is kept for the next life."""
-        forms = {station.name: station.router.form.value for station in self._engine.stations.values()}
-        if forms != self._state.learned.get("forms"):
-            self._state.learned["forms"] = forms
-            self._save()
+        if self._past.learn_forms({station.name: station.router.form for station in self._engine.stations.values()}):
             self._tell_will()
 
     def _note_shout(self, station: Station, what: Loud, detail: str) -> None:
@@ -630,10 +575,6 @@ def _routes() -> str:
 def _read_all(fd: int) -> bytes:
     size = os.fstat(fd).st_size
     return os.pread(fd, size, 0)
-
-
-def _is_form(value: object) -> bool:
-    return value in {form.value for form in Form}
 
 
 def _now() -> MonoTime:
