@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.kit.proxy import free_ports
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 SCRIPT = """
@@ -121,9 +123,7 @@ class Instance:
 
 def free_port():
     """A TCP port that was free a moment ago, on both families."""
-    with socket.socket(socket.AF_INET6) as sock:
-        sock.bind(("::", 0))
-        return sock.getsockname()[1]
+    return free_ports(1)[0]
 
 
 def is_ours(pid):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -228,12 +229,21 @@ def with_ports(toml: str, ports: Iterable[int]) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
+    """Ports that were free a moment ago, all different, on both families.
+
+    Below those that the kernel gives to connections and to whoever binds to port 0, so that nobody gets them meanwhile.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = _random.randrange(10_000, 32_768)
+        with socket.socket(socket.AF_INET6) as sock, contextlib.suppress(OSError):
+            sock.bind(("::", port))
+            if port not in found:
+                found.append(port)
+    return found
+
+
+_random = random.SystemRandom()  # hypothesis seeds the usual one alike in all processes
 
 
 def start_proxy(folder: Path, toml: str, *arguments: str, user: str = "") -> Proxy:
@@ -250,7 +260,7 @@ def start_proxy(folder: Path, toml: str, *arguments: str, user: str = "") -> Pro
             _wait_ready(proxy)
         except NotStarted as error:
             proxy.stop()
-            if attempt < 2 and any(str(port) in error.output and "in use" in error.output for port in ports):
+            if attempt < 2 and any(f"port {port} is taken" in error.output for port in ports):
                 ports = free_ports(len(ports))
                 continue
             raise
