@@ -592,9 +592,7 @@ class Tokens(Table, frozen=True, kw_only=True):
 
 
 class Admin(Table, frozen=True, kw_only=True):
-    listen: Annotated[
-        tuple[Listen, ...], about("TCP addresses of dashboard, API and metrics, beside the Unix socket.")
-    ] = ()
+    listen: Annotated[tuple[Listen, ...], about("TCP addresses of the API and metrics, beside the Unix socket.")] = ()
     tokens: Annotated[Tokens | None, about("Tokens that may change things over TCP.")] = None
     tls: Annotated[tuple[Certificate, ...], about("Certificates; needed off loopback.")] = ()
     hosts: Annotated[

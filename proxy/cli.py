@@ -101,6 +101,7 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         "run",
         help="serve what a configuration file says",
         description="Serve what a configuration file says, until SIGTERM. SIGHUP reloads it, SIGUSR1 reopens the logs.",
+        epilog="example: tandem check -c tandem.toml && tandem run -c tandem.toml",
     )
     _file(run_file)
     _runtime(run_file)
@@ -179,7 +180,7 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     demo.add_argument("--listen", metavar="LISTEN", default="127.0.0.1:8080", help="the proxy (127.0.0.1:8080)")
     demo.add_argument("--forward", metavar="LISTEN", default="127.0.0.1:3128", help="forward proxy (127.0.0.1:3128)")
-    demo.add_argument("--admin", metavar="LISTEN", default="127.0.0.1:9600", help="dashboard and API (127.0.0.1:9600)")
+    demo.add_argument("--admin", metavar="LISTEN", default="127.0.0.1:9600", help="API and metrics (127.0.0.1:9600)")
     _runtime(demo)
     demo.set_defaults(run=run_demo)
 
@@ -189,6 +190,7 @@ def _add_file_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
         "check",
         help="find every fault of a configuration file",
         description="Find every fault of a configuration file and of the files that it names. Nothing is started.",
+        epilog="example: tandem check -c tandem.toml; exit status 0: fine, 1: the faults are told, each with its place",
     )
     _file(check)
     check.add_argument("--json", action="store_true", help="for programs")
@@ -239,7 +241,7 @@ def _file(parser: argparse.ArgumentParser) -> None:
 
 def _options_without_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", metavar="SIZE", default="", help="memory of the cache: 256MB")
-    parser.add_argument("--admin", metavar="LISTEN", default="", help="dashboard, API and metrics: 127.0.0.1:9600")
+    parser.add_argument("--admin", metavar="LISTEN", default="", help="API and metrics: 127.0.0.1:9600")
     parser.add_argument("--print-config", action="store_true", help="print the file that this stands for, and end")
     _runtime(parser)
 

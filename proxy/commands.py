@@ -58,7 +58,12 @@ class CommandError(Exception):
 
 def add_arguments(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `status` and `purge`; each sets `run` to the function that takes the arguments and gives the exit status."""
-    tell = subparsers.add_parser("status", help="show processes, sites, origins and cache of a running instance")
+    tell = subparsers.add_parser(
+        "status",
+        help="show processes, sites, origins and cache of a running instance",
+        description="Show processes, sites with their origins, and the cache of a running instance.",
+        epilog="example: tandem status; of one that runs beside others: tandem status --runtime DIR, as it was started",
+    )
     add_common(tell)
     tell.set_defaults(run=status)
 
