@@ -23,9 +23,9 @@ def sizes():
         yield running
 
 
-def settled_bytes(proxy, answered):
-    """The gauges after the last answer: they are set in the turn in which that is counted."""
-    wait_until(lambda: proxy.metric("tandem_requests_total") >= answered)
+def settled_bytes(proxy, stored):
+    """The gauges, once they tell of so many responses stored: they are set now and then, all in one turn."""
+    wait_until(lambda: proxy.metric("tandem_store_entries") + proxy.metric("tandem_evicted_total") >= stored)
     return proxy.metric("tandem_store_bytes") + proxy.metric("tandem_memo_bytes")
 
 
