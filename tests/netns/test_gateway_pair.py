@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from ipaddress import ip_address
 
 import pytest
@@ -15,7 +16,6 @@ from tests.kit.origin import response
 from tests.kit.yard import GATEWAY, GATEWAY6, ORIGIN, ORIGIN6, Gate, TwinYard, make_yard, origin_at
 
 VIPS = (ip_address(GATEWAY), ip_address(GATEWAY6))
-FAMILIES = pytest.mark.parametrize("origin", [ORIGIN, f"[{ORIGIN6}]"], ids=["ipv4", "ipv6"])
 TEXT = """
 [transparent]
 interface = "lan0"
@@ -35,7 +35,6 @@ class Reader(threading.Thread):
     def __init__(self, yard, origin):
         super().__init__()
         self.url = f"http://{origin}/page"
-        self.version = 6 if ":" in origin else 4
         self.yard = yard
         self.pages: list[tuple[float, bool]] = []  # when it was asked for, whether it came through a proxy
         self.ended = threading.Event()
@@ -76,51 +75,61 @@ def holders(yard):
     return [host if count == len(VIPS) else f"{host}," for host, count in found.items() if count]
 
 
-def wait_for_b(yard, version):
-    """It has the address, and the client has heard so: packets go there."""
+@contextmanager
+def reading(yard):
+    """A reader of each family, both at work."""
+    readers = [Reader(yard, origin) for origin in (ORIGIN, f"[{ORIGIN6}]")]
+    for reader in readers:
+        reader.start()
+    try:
+        wait_for_pages(readers, 0)
+        yield readers
+    finally:
+        for reader in readers:
+            reader.stop()
+
+
+def wait_for_pages(readers, moment):
+    wait_until(lambda: all(reader.good_since(moment) >= 5 for reader in readers), 20)
+
+
+def all_good(readers, moment):
+    return all(good for reader in readers for at, good in reader.pages if at > moment)
+
+
+def wait_for_b(yard):
+    """It has the addresses, and the client has heard so: packets go there."""
     wait_until(lambda: holders(yard) == ["b"], 20)
     mac = read_interface(yard["b"], "lan0").mac
-    wait_until(lambda: all(yard.client.neighbour(vip) == mac for vip in VIPS if vip.version == version), 20)
+    wait_until(lambda: all(yard.client.neighbour(vip) == mac for vip in VIPS), 20)
     return time.monotonic()
 
 
-@FAMILIES
 @pytest.mark.timeout(120)
-def test_when_the_gateway_that_has_the_address_dies_the_other_takes_the_traffic(pair, origin):
+def test_when_the_gateway_that_has_the_address_dies_the_other_takes_the_traffic(pair):
     yard, gates = pair
     assert holders(yard) == ["a"]
     assert all("inet tandem" in yard[host].run("nft", "list", "tables") for host in ("a", "b"))
-    reader = Reader(yard, origin)
-    reader.start()
-    try:
-        wait_until(lambda: reader.good_since(0) >= 5, 20)
+    with reading(yard) as readers:
         state = gates["a"].state
         moment = time.monotonic()
         for one in state["processes"]:  # the supervisor first: it would clean up after the others
             yard["a"].call(os.kill, one["pid"], signal.SIGKILL)
-        moved = wait_for_b(yard, reader.version)
-        wait_until(lambda: reader.good_since(moved) >= 5, 20)
+        moved = wait_for_b(yard)
+        wait_for_pages(readers, moved)
         assert "inet tandem" not in yard["a"].run("nft", "list", "tables")
         wait_until(gates["b"].log)
         assert moved - moment < 10
-    finally:
-        reader.stop()
     # Until then pages may go directly, or not at all for a moment.
-    assert all(good for at, good in reader.pages if at > moved)
+    assert all_good(readers, moved)
 
 
-@FAMILIES
 @pytest.mark.timeout(120)
-def test_a_polite_stop_of_one_gateway_hands_the_traffic_to_the_other(pair, origin):
+def test_a_polite_stop_of_one_gateway_hands_the_traffic_to_the_other(pair):
     yard, gates = pair
-    reader = Reader(yard, origin)
-    reader.start()
-    try:
-        wait_until(lambda: reader.good_since(0) >= 5, 20)
+    with reading(yard) as readers:
         gates["a"].stop()
-        moved = wait_for_b(yard, reader.version)
-        wait_until(lambda: reader.good_since(moved) >= 5, 20)
-    finally:
-        reader.stop()
-    assert all(good for at, good in reader.pages if at > moved)
+        moved = wait_for_b(yard)
+        wait_for_pages(readers, moved)
+    assert all_good(readers, moved)
     assert "inet tandem" not in yard["a"].run("nft", "list", "tables")
