@@ -43,6 +43,7 @@ AGAIN: Final = 30.0  # seconds until a file that could not be used is tried agai
 LATEST: Final = 480.0  # but no more
 LOCKED: Final = 0.2  # seconds between tries while a predecessor that was killed still holds it, for
 PATIENCE: Final = 15.0  # so many seconds
+MOST_ERRORS: Final = 3  # of the disk when it is opened that may be over in a moment as well
 CLOSING: Final = 10.0  # seconds in which what waits is written at the end
 SLOW: Final = (
     0.5  # seconds after which who waits for the file asks the origin instead, and others do not wait at all for
@@ -157,7 +158,8 @@ class Disk:
         self._turn = threading.Condition()
         self._closing = False
         self._gone = False  # the file is to go with this
-        self._locked = True  # perhaps only for a moment, by a predecessor
+        self._locked = True  # or else in trouble, perhaps only for a moment
+        self._errors = 0  # of the disk, at opening
         self._avoided = 0.0  # the loop's time until which nobody waits for the file, because it was slow
         self._pause = AGAIN  # seconds before the next try
         self._wipe = False  # what is in the file may not be used any more
@@ -397,18 +399,11 @@ class Disk:
         """The file; None where it cannot be had for now, which is told once."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for file in self._surplus:
-                _remove(file)
-            try:
-                shelf = Shelf(self.path, self._limit)
-            except ShelfError as problem:
-                if not problem.damaged:
-                    raise
-                self._tell_damage(problem)
-                shelf = Shelf(self.path, self._limit)
+            shelf = self._open_shelf()
             endings = shelf.endings(ENDINGS) if self._on_endings is not None else []
         except (ShelfError, OSError) as problem:
-            self._locked = "locked" in str(problem)
+            self._errors += "I/O" in str(problem)
+            self._locked = "locked" in str(problem) or ("I/O" in str(problem) and self._errors <= MOST_ERRORS)
             if not (quiet and self._locked):
                 self._tell(f"the cache on disk is not used: {problem}")
             return None
@@ -416,6 +411,25 @@ class Disk:
             self._in_loop(self._on_endings, endings)
         self._locked = False
         self._open = True
+        return shelf
+
+    def _open_shelf(self) -> Shelf:
+        """The file, a damaged one begun anew. Those of workers that are no more go once it is ours: before, they may be
+        those of a living instance.
+        """
+        try:
+            shelf = Shelf(self.path, self._limit)
+        except ShelfError as problem:
+            if not problem.damaged:
+                raise
+            self._tell_damage(problem)
+            shelf = Shelf(self.path, self._limit)
+        try:
+            for file in self._surplus:
+                _remove(file)
+        except OSError:
+            shelf.close()
+            raise
         return shelf
 
     def _tell(self, trouble: str) -> None:

@@ -302,7 +302,7 @@ class _translated:  # noqa: N801 - reads as a word in `with`; a class is half th
             # Locked by another process, full, no rights, the disk's own errors: the file is not to blame.
             outside = name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_CANTOPEN"))
             outside = outside or name.startswith(("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_NOMEM"))
-            raise ShelfError(f"{self._path}: {problem}", damaged=not outside) from problem
+            raise ShelfError(f"{self._path}: {problem} ({name})", damaged=not outside) from problem
 
 
 def set_aside(path: Path) -> Path:

@@ -377,3 +377,21 @@ def test_whatever_happens_nothing_but_the_last_that_was_put_and_not_purged_is_fo
         return hits
 
     assert all(asyncio.run(life(number)) for number in range(3))
+
+
+def test_files_of_workers_that_are_no_more_go_once_the_own_one_is_had(tmp_path):
+    other = tmp_path / "other"
+
+    async def lives():
+        async with Life(tmp_path) as one:
+            await one.disk.settled()
+            other.touch()
+            async with Life(tmp_path, surplus=[other]) as two:
+                await asyncio.sleep(3 * module.LOCKED)  # a few tries
+                assert not two.disk._open
+            assert other.exists(), "it may be a living instance's"
+        async with Life(tmp_path, surplus=[other]) as three:
+            await three.disk.settled()
+            assert not other.exists()
+
+    asyncio.run(lives())
