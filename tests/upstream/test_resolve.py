@@ -300,6 +300,9 @@ def test_of_several_addresses_those_that_may_be_reached_are_tried():
     assert connecting("127.0.0.2", "127.0.0.1", reach=reach) == ("127.0.0.1", True)
     # Each before it is connected to, and once more the one that was.
     assert sorted(address for address, _, _ in reach.asked) == ["127.0.0.1", "127.0.0.1", "127.0.0.2"]
+    assert all(
+        here for address, _, here in reach.asked if address == "127.0.0.1"
+    )  # known by a probe at first, then by the connection's two ends
 
 
 def test_the_address_that_is_connected_has_the_last_word():
