@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
-BEFORE = 0.3  # seconds without a fault before an event
+BEFORE = 1.0  # seconds without a fault before an event: sooner, the move before it still costs the client something
 LONGEST = 20.0  # seconds from an event until all is well again
 
 EPILOG = """\

@@ -45,7 +45,7 @@ class Row:
     )
     systems: tuple[str, ...] = (TANDEM,)
     share: float = 1.0
-    seconds: float = 3.5  # that one round takes, for the estimate
+    seconds: float = 4.0  # that one round takes, for the estimate
 
     @property
     def fills(self) -> bool:
@@ -67,16 +67,21 @@ _SHORT = {"share": 0.4}
 
 ROWS = (
     # A node is lost between two advertisements: 2.5 intervals and the skew time is the law, 3 the worst.
-    Row("loss-1s", "loss", "node lost, at 1 s", _outage(2700, worst=3100), "1s", systems=SYSTEMS, seconds=7),
+    Row("loss-1s", "loss", "node lost, at 1 s", _outage(2700, worst=3100), "1s", systems=SYSTEMS, seconds=7.5),
     Row("loss-100ms", "loss", "node lost, at 100 ms", _outage(280, worst=320), systems=SYSTEMS),
     Row("loss-10ms", "loss", "node lost, at 10 ms", _outage(40, worst=45), "10ms", systems=SYSTEMS),
     Row("cut", "cut", "cable cut", _outage(280, worst=320), systems=BOTH),
     Row("cut-paths", "cut", "cable cut, link on another path", _outage(10), setup="paths"),
-    Row("stop", "stop", "polite stop", _outage(5, _NONE_FAILED, _ONE_MOVE), systems=BOTH, seconds=9),
+    Row("stop", "stop", "polite stop", _outage(5, _NONE_FAILED, _ONE_MOVE), systems=BOTH, seconds=9.5),
     Row("handover", "handover", "handover", _outage(5, _NONE_FAILED, _ONE_MOVE), systems=BOTH),
     Row("drill", "drill", "drill: there and back", _outage(5, _NONE_FAILED), share=0.6),
     Row(
-        "failback", "failback", "A's cable is back, no preempt", _outage(5, _NONE_FAILED, _NO_MOVE), seconds=4, **_SHORT
+        "failback",
+        "failback",
+        "A's cable is back, no preempt",
+        _outage(5, _NONE_FAILED, _NO_MOVE),
+        seconds=4.5,
+        **_SHORT,
     ),
     Row(
         "failback-preempt",
@@ -86,36 +91,36 @@ ROWS = (
         setup="preempt",
         systems=BOTH,
         share=0.6,
-        seconds=6,
+        seconds=6.5,
     ),
-    Row("hang", "hang", "all workers hang", _outage(600), systems=BOTH, seconds=7),
-    Row("kill", "kill", "last worker killed", _outage(10), systems=BOTH, seconds=4),
+    Row("hang", "hang", "all workers hang", _outage(600), systems=BOTH, seconds=7.5),
+    Row("kill", "kill", "last worker killed", _outage(10), systems=BOTH, seconds=4.5),
     Row("ha", "ha", "VRRP process killed", _outage(20), systems=BOTH),
-    Row("supervisor", "supervisor", "supervisor killed", _outage(20), share=0.6, seconds=9),
-    Row("group", "group", "all of A killed at once", _outage(280, Bound("both", worst=1200)), systems=BOTH, seconds=11),
+    Row("supervisor", "supervisor", "supervisor killed", _outage(20), share=0.6, seconds=9.5),
+    Row(
+        "group", "group", "all of A killed at once", _outage(280, Bound("both", worst=1200)), systems=BOTH, seconds=11.5
+    ),
     Row(
         "freeze",
         "freeze",
         "VRRP process frozen for 5 s",
         (Bound("both", worst=1200), _ONE_MOVE),
         systems=BOTH,
-        seconds=8,
+        seconds=8.5,
         **_SHORT,
     ),
-    Row(
-        "mute", "mute", "A's advertisements lost for 5 s", (_NO_MOVE, _NONE_FAILED), systems=BOTH, seconds=7.5, **_SHORT
-    ),
-    Row("deafen", "deafen", "those to A lost for 5 s", (_NO_MOVE, _NONE_FAILED), systems=BOTH, seconds=7.5, **_SHORT),
+    Row("mute", "mute", "A's advertisements lost for 5 s", (_NO_MOVE, _NONE_FAILED), systems=BOTH, seconds=8, **_SHORT),
+    Row("deafen", "deafen", "those to A lost for 5 s", (_NO_MOVE, _NONE_FAILED), systems=BOTH, seconds=8, **_SHORT),
     Row(
         "partition",
         "partition",
         "heal after 5 s of partition",
         _outage(50, Bound("both", worst=100), _ONE_MOVE),
         systems=BOTH,
-        seconds=8,
+        seconds=8.5,
         **_SHORT,
     ),
-    Row("reload", "reload", "ten reloads of each node", (_NO_MOVE, _NONE_FAILED), share=0.2, seconds=3.5),
+    Row("reload", "reload", "ten reloads of each node", (_NO_MOVE, _NONE_FAILED), share=0.2, seconds=4),
     Row("reload-list", "reload-list", "an address comes and goes by reload", (_NO_MOVE, _NONE_FAILED), **_SHORT),
     Row(
         "boot",
@@ -123,7 +128,7 @@ ROWS = (
         "A starts, its origin 5 s later, preempt",
         (_NONE_FAILED, _ONE_MOVE),
         setup="preempt",
-        seconds=12,
+        seconds=12.5,
         **_SHORT,
     ),
     Row(
@@ -131,16 +136,16 @@ ROWS = (
         "origin",
         "A's origin gone (two checks, 200 ms apart)",
         (Bound("yield", 500), _ONE_MOVE),
-        seconds=4.5,
+        seconds=5,
         **_SHORT,
     ),
-    Row("origins", "origins", "origin of both gone", (_NO_MOVE,), seconds=4.5, **_SHORT),
+    Row("origins", "origins", "origin of both gone", (_NO_MOVE,), seconds=5, **_SHORT),
     Row(
         "flood",
         "flood",
         "50 000 forged advertisements a second, 3 s",
         (_NO_MOVE, _NONE_FAILED, Bound("cpu", worst=30), Bound("lines", worst=20)),
-        seconds=8,
+        seconds=8.5,
         **_SHORT,
     ),
     Row(
@@ -148,7 +153,7 @@ ROWS = (
         "trickle",
         "40 a second of each fault, 10 s",
         (_NO_MOVE, _NONE_FAILED, Bound("lines", worst=20)),
-        seconds=14,
+        seconds=14.5,
         share=0.2,
     ),
     # Nothing happens but other programs: at 10 ms, for a minute.

@@ -183,7 +183,7 @@ def test_a_quick_run_is_a_few_rows_of_two_rounds_without_filled_caches():
 def test_a_full_run_is_all_rows_of_seven_rounds_in_about_half_an_hour():
     options = program.parse_arguments([])
     assert (options.rounds, options.fill, list(options.rows)) == (7, 512, [row.name for row in ROWS])
-    assert tally.minutes(Tally().missing(ROWS, options.systems, 7)) < 30
+    assert tally.minutes(Tally().missing(ROWS, options.systems, 7)) < 32
 
 
 def test_rows_are_named_on_the_command_line_and_a_wrong_name_is_an_error(capsys):
