@@ -205,7 +205,7 @@ def test_filtered_advertisements_move_nothing_while_the_link_lives(pair, client,
     shouts = pair.b.ask("status")["routers"][0]["shouts"].get("adverts-filtered", 0)
     lose(pair.lab)
     try:
-        wait_until(lambda: pair.b.ask("status")["routers"][0]["shouts"].get("adverts-filtered", 0) > shouts + 2, 10)
+        wait_until(lambda: pair.b.ask("status")["routers"][0]["shouts"].get("adverts-filtered", 0) > shouts + 2, 60)
     finally:
         pair.lab.clear("a")
         pair.lab.clear("b")
