@@ -52,6 +52,16 @@ def visitor(pair):
     one.close()
 
 
+@pytest.fixture
+def steady(pair):
+    """Waits for its answers as long as a busy machine takes: what fails is refused, cut or lost."""
+    pair.settle("a")
+    one = kit.Client(pair.lab, patience=10)
+    one.wait_for_answers()
+    yield one
+    one.close()
+
+
 def moved_to_b(pair, client, at, most_ms, seconds=5):
     """B has both addresses and A none; the client went without for at most so long."""
     pair.b.wait_for("active", seconds)
@@ -200,7 +210,7 @@ def test_a_partition_ends_with_one_active(pair, client):
 
 
 @pytest.mark.parametrize("lose", [lambda lab: lab.mute("a"), lambda lab: lab.deafen("b")], ids=["mute", "deafen"])
-def test_filtered_advertisements_move_nothing_while_the_link_lives(pair, client, lose):
+def test_filtered_advertisements_move_nothing_while_the_link_lives(pair, steady, lose):
     before, at, loud = moves(pair), time.monotonic(), pair.b.said().count("adverts-filtered")
     shouts = pair.b.ask("status")["routers"][0]["shouts"].get("adverts-filtered", 0)
     lose(pair.lab)
@@ -210,21 +220,21 @@ def test_filtered_advertisements_move_nothing_while_the_link_lives(pair, client,
         pair.lab.clear("a")
         pair.lab.clear("b")
     assert moves(pair) == before
-    assert not client.failed(at)
+    assert not steady.failed(at)
     assert pair.b.said().count("adverts-filtered") - loud <= 2, "one loud line a minute for each family"
 
 
 @pytest.mark.parametrize("flags", [["--each-fault"], []], ids=["each-fault", "flood"])
-def test_forged_advertisements_move_nothing_and_fill_no_log(pair, client, flags):
+def test_forged_advertisements_move_nothing_and_fill_no_log(pair, steady, flags):
     before, at, lines = moves(pair), time.monotonic(), pair.a.said().count("\n")
     pair.lab["client"].run(sys.executable, flood.__file__, 200 if flags else 20_000, 1, *flags)
     assert moves(pair) == before
     assert pair.holders() == ["a"]
-    assert not client.failed(at)
+    assert not steady.failed(at)
     assert pair.a.said().count("\n") - lines <= 20
 
 
-def test_reloads_move_nothing_and_take_new_values_over(pair, client):
+def test_reloads_move_nothing_and_take_new_values_over(pair, steady):
     before, at = moves(pair), time.monotonic()
     for number in range(3):
         text = kit.config(interval=INTERVAL, vip=BOTH, ha=f'garp_refresh = "{10 + number}s"')
@@ -232,7 +242,7 @@ def test_reloads_move_nothing_and_take_new_values_over(pair, client):
             node.write(text)
             node.reload()
     assert moves(pair) == before
-    assert not client.failed(at)
+    assert not steady.failed(at)
     more = kit.config(interval=INTERVAL, vip=[*BOTH, "192.168.8.101/24"])
     for node in pair.nodes.values():
         node.write(more)
