@@ -731,13 +731,14 @@ def test_any_parse_error_is_a_row_of_the_table(raw, error):
 def test_twice_the_input_takes_about_twice_the_time():
     wide = Limits(request_line=2**22, field=2**22, head=2**22, fields=10000)
 
-    def best(raw):
-        times = []
-        for _ in range(3):
-            begin = time.thread_time()
-            status_of(raw, limits=wide)
-            times.append(time.thread_time() - begin)
-        return min(times)
+    def taken(raw):
+        begin = time.thread_time()
+        status_of(raw, limits=wide)
+        return time.thread_time() - begin
+
+    def steps(once, twice):  # in turn, so that what else the machine does meets both
+        times = [(taken(once), taken(twice)) for _ in range(7)]
+        return min(a for a, _ in times), min(b for _, b in times)
 
     for make in (
         lambda n: get(b"/" + b"%41" * n + b"%"),
@@ -748,4 +749,5 @@ def test_twice_the_input_takes_about_twice_the_time():
         lambda n: post(b"Transfer-Encoding: " + b"gzip ," * n + b"@"),
         lambda n: get(b"/", *[b"A: b"] * (n // 40)),
     ):
-        assert best(make(200_000)) < 8 * best(make(100_000)) + 0.005
+        single, double = steps(make(100_000), make(200_000))
+        assert double < 8 * single + 0.005
