@@ -163,13 +163,17 @@ def _said(pool: str, address: str, workers: Workers) -> list[Plain]:
 
 
 def _state(said: Sequence[Plain], verdict: Verdict | None) -> str:
-    """The worst that any worker says, since its clients see that; the check's word where none says anything."""
+    """The worst that any worker says, since its clients see that. What the check has found and no worker has heard of
+    yet counts as if they had: who looks in that moment would take an origin for good that is not.
+    """
+    if verdict is not None and not verdict.up:
+        return "failed"
     for standing in ("failed", "ejected", "probing"):
         if any(one.get("standing") == standing for one in said):
             return standing
     if said:
         return "up"
-    return "unknown" if verdict is None else "up" if verdict.up else "failed"
+    return "unknown" if verdict is None else "up"
 
 
 def _cache(settings: Settings, regions: Mapping[str, memoryview]) -> Plain:

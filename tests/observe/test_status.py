@@ -74,6 +74,12 @@ def test_without_a_workers_word_the_check_speaks(tmp_path):
     assert data["faults"] == ["origin 10.0.0.1:80 of site shop is failed"]
 
 
+def test_what_the_check_has_found_counts_before_the_workers_have_heard_of_it(tmp_path):
+    verdicts = [Verdict("shop", "10.0.0.1:80", up=False), Verdict("shop", "10.0.0.2:80", up=True)]
+    data = gather(tmp_path, {"worker-0": peers(one="up", two="failed")}, verdicts=verdicts)
+    assert [one["state"] for one in data["sites"][0]["upstreams"]] == ["failed", "failed"]
+
+
 def test_a_site_without_origin_is_one_fault(tmp_path):
     data = gather(tmp_path, {"worker-0": peers(one="failed", two="ejected")})
     assert data["faults"] == ["site shop has no origin left"]
