@@ -16,16 +16,16 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 
 from config.units import MonoTime, Seconds
 from ha import liveness, orders
-from proxy import bus, candidate, console, region, sockets
-from proxy.beats import Beats
+from proxy import bus, candidate, console, region, sockets, statefile
 from proxy.candidate import CandidateError
 from proxy.channel import ClosedError
-from proxy.firewall.gateway import Gateway, Taking
-from proxy.firewall.nftables import FirewallError
+from proxy.closed import ClosedListeners
+from proxy.interception import Interception
 from proxy.keeper import Keeper, Witness
 from proxy.process import Barrier, News, Process, State, Wish
 from proxy.refreshing import Refreshes
@@ -41,13 +41,9 @@ if TYPE_CHECKING:
     from proxy.notify import Notifier
     from proxy.rights import Identity
     from proxy.runtime import RuntimeFolder
-    from proxy.sockets import Held, Place
 
 _START_LIMIT: Final = 60.0  # seconds from exec to Ready, on a slow and busy machine
 _GRACE: Final = 1.0  # beyond the drain time, until the kill
-_LAST_BYTES: Final = 5.0  # seconds that a client has to take what is left in the kernel
-_LOOK: Final = 0.05
-_MOST_LENT: Final = 64  # sockets at once: half a millisecond
 _ADMIN_DRAIN: Final = 2.0
 _LET_GO: Final = 0.25  # seconds that ha waits for an instant without requests, before it lets go of its addresses
 
@@ -85,8 +81,8 @@ class Supervisor:
         self._pages: set[int] = set()
         self._witness: Witness | None = None
         self._processes: dict[str, Process] = {}
-        self._closed: dict[Place, Held] = {}  # sockets of processes in a crash loop
-        self._gateway = Gateway()
+        self._closed = ClosedListeners(serials)
+        self._interception = Interception()
         self._taking_over: TakingOver | None = None
         self._reload: Reload | None = None
         self._reload_wanted = False
@@ -96,12 +92,9 @@ class Supervisor:
         self._was_ready = False
         self._stopping = False
         self._workers_told = False  # to drain
-        self._leave_by: MonoTime | None = None  # at the end, with bytes on their way to clients of a gateway
-        self._next_look: MonoTime | None = None
         self._exit: int | None = None
         self._dirty = True  # state.json is behind
         self._next_alive = MonoTime(0.0)
-        self._beats = Beats()  # of a gateway's workers
         self._started = time.time()
         self._selector = selectors.DefaultSelector()
         self._signals = Signals()
@@ -114,12 +107,12 @@ class Supervisor:
         """
         self._signals.catch()
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_woken)
-        self._at_gateway(lambda: self._gateway.adopt(self._accepted.config.transparent))
+        self._interception.adopt(self._accepted.config.transparent)
         self._add_processes()
         while self._exit is None:
             self._turn()
         self._kill_all()
-        self._at_gateway(self._gateway.close)
+        self._interception.close()
         self._folder.leave()
         self._signals.close()
         return self._exit
@@ -132,31 +125,20 @@ class Supervisor:
         self._do_what_is_due(_now())
         if self._dirty:
             self._dirty = False
-            serving = any(process.is_worker for process in self._running())
-            hung = bool(self._beats.hung)
-            self._at_gateway(lambda: self._gateway.serve(serving=serving, hung=hung))
-            self._folder.write_state(self.state())
-
-    def _at_gateway(self, act: Callable[[], None]) -> None:
-        """What the kernel refuses is told, and ends nothing: clients then go past us."""
-        try:
-            act()
-        except FirewallError as exc:
-            console.say(f"transparent: {exc}")
+            self._interception.serve(serving=any(process.is_worker for process in self._running()))
+            self._folder.write_state(self._state())
 
     def _patience(self) -> float | None:
         """Seconds until something is due; None if nothing is."""
         moments = [process.due for process in self._processes.values() if process.due is not None]
         if self._reload is not None and self._reload.deadline is not None:
             moments.append(self._reload.deadline)
-        if self._next_look is not None:
-            moments.append(self._next_look)
         if self._taking_over is not None:
             moments.append(self._taking_over.deadline)
         if self._notifier.watchdog is not None:
             moments.append(self._next_alive)
-        if self._gateway.taking is not Taking.OFF:
-            moments.append(self._beats.next)
+        if self._interception.due is not None:
+            moments.append(self._interception.due)
         if self._refreshes.next is not None and self._reload is None and self._may_reload():
             moments.append(self._refreshes.next)
         return max(0.0, min(moments) - _now()) if moments else None
@@ -172,22 +154,18 @@ class Supervisor:
         elif self._refreshes.next is not None and self._refreshes.next <= now and self._may_reload():
             self._begin_refresh(self._refreshes.take(now))
         self._finish_commit()
-        if self._gateway.taking is not Taking.OFF and self._beats.next <= now:
-            self._look_at_beats(now)
+        if self._interception.look(self._count_beats, now):
+            self._dirty = True
         if self._notifier.watchdog is not None and self._next_alive <= now:
             self._notifier.alive()
             self._next_alive = MonoTime(now + self._notifier.watchdog)
         if self._stopping:
             self._go_on_with_stop(now)
 
-    def _look_at_beats(self, now: MonoTime) -> None:
-        """A worker that hangs has connections of clients in its queue, which then should not come to it."""
+    def _count_beats(self) -> dict[str, int]:
+        """Of each worker that runs."""
         running = [process for process in self._running() if process.is_worker]
-        before = self._beats.hung
-        if self._beats.look({p.name: liveness.beats(self._shared.page(p.index)) for p in running}, now):
-            self._dirty = True
-            for name in sorted(self._beats.hung - before):
-                console.say(f"{name} hangs; what [transparent] takes {self._gateway.without_service}")
+        return {process.name: liveness.beats(self._shared.page(process.index)) for process in running}
 
     def _do_due(self, process: Process) -> None:
         match process.state:
@@ -322,7 +300,7 @@ class Supervisor:
             case News():
                 self._dirty = True
             case bus.Borrow():
-                self._lend(process, message)
+                self._interception.lend(message, partial(self._tell, process))
             case Wish(on):
                 self._say_close(on=on)
             case Barrier(addresses):
@@ -331,16 +309,6 @@ class Supervisor:
                     process.confirm_gate()
             case unreachable:
                 assert_never(unreachable)
-
-    def _lend(self, process: Process, asked: bus.Borrow) -> None:
-        """Only where the configuration says so: whoever has such a socket can speak under any address."""
-        options = self._accepted.config.transparent
-        if options is None or not options.spoof:
-            return
-        lent = sockets.make_lendable(asked.family, min(asked.count, _MOST_LENT))
-        self._tell(process, bus.Lend(asked.family), [sock.fileno() for sock in lent])
-        for sock in lent:
-            sock.close()
 
     def _say_close(self, *, on: bool) -> None:
         for process in self._running():
@@ -372,7 +340,7 @@ class Supervisor:
             self._notifier.status(self._status())
         elif all(other.state is State.RUNNING for other in self._processes.values()):
             self._was_ready = True
-            self._folder.write_state(self.state())  # whoever is told must find it
+            self._folder.write_state(self._state())  # whoever is told must find it
             self._notifier.ready(self._status())
             self._on_ready(self._accepted)
 
@@ -415,26 +383,16 @@ class Supervisor:
             return
         if news:
             console.say(f"{said}; its listeners are closed, and it is tried again every {WINDOW:g} s")
-        own = dict(sockets.of_process(self._accepted.sockets, process.index))
-        self._closed |= own
-        rest = {place: held for place, held in self._accepted.sockets.items() if place not in own}
-        sockets.close(own, spare=rest)
-        self._accepted = replace(self._accepted, sockets=rest)
+        self._accepted = replace(self._accepted, sockets=self._closed.close(process.index, self._accepted.sockets))
 
     def _try_again(self, process: Process) -> None:
         """A child in a crash loop gets its listeners back, and one more life."""
-        opened = dict(self._accepted.sockets)
-        own = [place for place in self._closed if place.index == process.index]
         try:
-            for place in own:
-                opened[place] = sockets.reopen(place, self._closed[place], opened, next(self._serials))
+            opened = self._closed.reopen(process.index, self._accepted.sockets)
         except sockets.PortError as exc:
-            sockets.close(opened, spare=self._accepted.sockets)
             console.say(f"{process.name}: {exc}")
             process.due = MonoTime(_now() + WINDOW)
             return
-        for place in own:
-            del self._closed[place]
         self._accepted = replace(self._accepted, sockets=opened)
         self._start(process)
 
@@ -496,8 +454,8 @@ class Supervisor:
         self._refreshes.adopt(new.config, _now())
         old, self._accepted = self._accepted, new
         old.close(spare=new.sockets)
-        self._closed.clear()
-        self._at_gateway(lambda: self._gateway.adopt(new.config.transparent))
+        self._closed.forget()
+        self._interception.adopt(new.config.transparent)
         told = (process.name for process in self._running() if _has_place(process, new.config))
         self._taking_over = TakingOver(name, told, _now())
         for line in new.warnings:
@@ -571,8 +529,7 @@ class Supervisor:
             self._stop_workers()
 
     def _stop_workers(self) -> None:
-        if self._gateway.taking is not Taking.OFF:
-            self._at_gateway(self._gateway.end)
+        self._interception.end()
         # Ours first: as long as any process has a listening socket open, the kernel takes connections for it.
         admin = dict(sockets.of_process(self._accepted.sockets, sockets.ADMIN))
         sockets.close(self._accepted.sockets, spare=admin)
@@ -613,15 +570,8 @@ class Supervisor:
         admin = self._processes["admin"]
         if admin.alive and admin.state is not State.DRAINING:
             self._drain(admin, _ADMIN_DRAIN)
-        elif not admin.alive and self._may_leave(now):
+        elif not admin.alive and self._interception.may_leave(now):
             self._exit = 0
-
-    def _may_leave(self, now: MonoTime) -> bool:
-        """What was answered last has arrived: the kernel would lose it without our table (transparent mode)."""
-        if self._leave_by is None:
-            self._leave_by = MonoTime(now + _LAST_BYTES)
-        self._next_look = MonoTime(now + _LOOK) if now < self._leave_by and self._gateway.has_unsent() else None
-        return self._next_look is None
 
     def _kill_all(self) -> None:
         """Whatever still runs is killed and reaped."""
@@ -633,45 +583,16 @@ class Supervisor:
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, object]:
-        """What state.json says; admin reads it for `status`."""
-        processes: list[dict[str, object]] = [
-            {
-                "name": "supervisor",
-                "pid": os.getpid(),
-                "state": "stopping" if self._stopping else "running" if self._was_ready else "starting",
-                "since": self._started,
-                "restarts": 0,
-            }
-        ]
-        processes += [
-            {"name": p.name, "pid": p.pid, "state": p.state.value, "since": p.since, "restarts": p.restarts.count}
-            for p in self._processes.values()
-        ]
+    def _state(self) -> dict[str, object]:
+        phase = "stopping" if self._stopping else "running" if self._was_ready else "starting"
+        own = statefile.Own(os.getpid(), phase, self._started, self._source.name, self._identity.name)
         keeper = self._processes.get("ha")
-        ha = {"ha": {"routers": keeper.describe()}} if isinstance(keeper, Keeper) else {}
-        taking = self._gateway.taking
-        gateway = {} if taking is Taking.OFF else {"transparent": {"state": taking.value}}
-        return {
-            "version": 1,
-            "config": self._source.name,
-            "generation": self._accepted.generation,
-            "digest": self._accepted.digest,
-            "user": self._identity.name,
-            "listeners": [
-                {"process": "admin" if index == sockets.ADMIN else "worker", "address": address, "port": port}
-                for index, address, port in sockets.addresses(self._accepted.sockets)
-            ],
-            "processes": processes,
-            "reload": self._last_reload,
-            **ha,
-            **gateway,
-        }
+        routers = keeper.describe() if isinstance(keeper, Keeper) else None
+        told = self._interception.describe()
+        return statefile.build(own, self._accepted, self._processes.values(), self._last_reload, routers, told)
 
     def _status(self) -> str:
-        workers = [p for p in self._processes.values() if p.is_worker and not p.surplus]
-        running = sum(p.state is State.RUNNING for p in workers)
-        return f"{running} of {len(workers)} workers, configuration {self._accepted.digest[:12]}"
+        return statefile.summarise(self._processes.values(), self._accepted.digest)
 
     def _running(self) -> list[Process]:
         return [process for process in self._processes.values() if process.state is State.RUNNING]
