@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import time
 
 import pytest
 
@@ -78,9 +77,13 @@ def test_a_child_inherits_nothing_but_its_two_descriptors(process):
 def test_ctrl_c_during_the_start_of_a_child_is_not_its_death(shared):
     one = Process("worker-0", 0, DUMMY)
     one.spawn(Identity("us"), shared.fd)
-    for _ in range(50):
-        os.kill(one.pid, signal.SIGINT)
-        time.sleep(0.005)
+
+    def is_running():
+        os.kill(one.pid, signal.SIGINT)  # at each step of its start
+        return any("eventpoll" in name for name in open_files(one.pid))
+
+    wait_until(is_running)
+    os.kill(one.pid, signal.SIGINT)
     assert one.send(bus.Drain(1.0))
     wait_readable(one.pidfd)
     assert one.reap() == "exit 0"

@@ -1,8 +1,8 @@
 """What waits while an address moves, and that it arrives whole: by hand, by hypothesis, and over a real cable."""
 
+import select
 import socket
 import struct
-import time
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -202,8 +202,10 @@ def test_who_tries_to_connect_while_nobody_has_the_address_is_answered_by_who_ge
         wait_until(accepted)
         handed_on = relay.handed_on
         relay.follow(VIP.ip, mac_of("client"))
+        stale = ("neigh", "replace", str(VIP.ip), "lladdr", mac_of("a"), "nud", "permanent", "dev", "eth0")
+        lab["client"].run("ip", *stale)  # who has answered has told its MAC by asking for the client's
         late.send(b"to and fro?")
-        time.sleep(0.01)
+        wait_until(lambda: select.select([relay], [], [], 0)[0])
         relay.read()
         assert relay.handed_on == handed_on, "nothing goes back to where it came from"
         for one in (relay, ours, theirs, first, early, late, *arrived):

@@ -18,6 +18,7 @@ from proxy.observe import accesslog
 from proxy.observe.accesslog import LogFile, compile_format, entry, escape, masker, render_lines
 from proxy.policy.reasons import Reason
 from proxy.policy.rules import CacheRules
+from tests.kit.raw import wait_until
 from tests.observe.exchanges import client, ended, exchanges
 
 OFFSET = 1_699_999_900.0  # monotonic 100 is 2023-11-14 22:13:20 UTC
@@ -264,13 +265,6 @@ def test_port_and_request_bytes_can_be_logged():
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
-
-
-def wait_until(condition, patience=10.0):
-    end = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def test_lines_arrive_in_order_and_appended(tmp_path):
