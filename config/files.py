@@ -6,6 +6,7 @@ are faults (and so stop a start).
 
 from __future__ import annotations
 
+import shlex
 import stat
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,17 @@ def _check_file(path: Path, text: str, file: pathlib.Path, *, secret: bool) -> P
         with file.open("rb") as stream:
             stream.read(1)
     except OSError as exc:
-        made_by = "make it by: tandem token add" if "tokens" in path else f"looked for {file}"
+        made_by = _recipe_for_tokens(file) if "tokens" in path else f"looked for {file}"
         return Problem(path, f"{quote(text)} cannot be read: {(exc.strerror or str(exc)).lower()}", made_by)
     if secret and mode & stat.S_IRWXO:
         return Problem(path, f"{quote(text)} is a secret, but accessible to others", f"chmod o= {file}")
     return None
+
+
+def _recipe_for_tokens(file: pathlib.Path) -> str:
+    """For a shell: a file with one new token, which is shown."""
+    line = '"admin change sha256:$(printf %s "$TOKEN" | sha256sum | cut -c-64)"'
+    return (
+        f"make it by: TOKEN=$(head -c 32 /dev/urandom | base64); "
+        f'(umask 077; echo {line} > {shlex.quote(str(file))}); echo "$TOKEN"'
+    )

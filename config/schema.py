@@ -588,7 +588,14 @@ class Log(Table, frozen=True, kw_only=True):
 
 
 class Tokens(Table, frozen=True, kw_only=True):
-    file: Annotated[str, about("File of hashed tokens, made by `tandem token add`.", kind="secret")]
+    file: Annotated[
+        str,
+        about(
+            "File with a line for each token: a name, `read` or `change`, and `sha256:` with the SHA-256 of the token"
+            " in hex. A token is random and of 22 characters at least.",
+            kind="secret",
+        ),
+    ]
 
 
 class Admin(Table, frozen=True, kw_only=True):

@@ -1,10 +1,12 @@
 """Files that the configuration names: readable, regular, and secrets closed to others."""
 
 import os
+import subprocess
 
 import pytest
 
 from config.files import check_files, locate
+from proxy.observe.gate import LEAST_TOKEN, find_token, parse_tokens
 
 
 def leaf(kind, text, *path):
@@ -23,9 +25,14 @@ def test_a_missing_file_is_told_where_it_was_looked_for(tmp_path):
     assert str(tmp_path / "a") in problem.hint
 
 
-def test_a_missing_token_file_is_told_how_to_make_it(tmp_path):
+def test_a_missing_token_file_is_told_how_to_make_it_and_that_makes_it(tmp_path):
     (problem,) = check_files(leaf("secret", "t", "admin", "tokens", "file"), tmp_path)
-    assert problem.hint == "make it by: tandem token add"
+    made = problem.hint.removeprefix("make it by: ")
+    shown = subprocess.run(["/bin/sh", "-c", made], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert check_files(leaf("secret", "t", "admin", "tokens", "file"), tmp_path) == []
+    (token,) = parse_tokens((tmp_path / "t").read_text())
+    assert len(shown.strip()) >= LEAST_TOKEN
+    assert find_token([token], shown.strip()) is token
 
 
 def test_folders_and_pipes_are_no_files(tmp_path):
