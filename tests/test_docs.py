@@ -1,5 +1,6 @@
 """What the documents name exists."""
 
+import argparse
 import ast
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.load import parse
+from proxy.cli import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^\| [^|]+ \| `([^`]+)` \| `([^`]+)` \|$", re.MULTILINE)
@@ -36,6 +38,31 @@ def test_each_file_that_a_document_names_exists(document):
         re.findall(r"`((?:proxy|config|ha|tests|benchmarks|docs|deploy)/[\w./-]*)`", text)
     )
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+COMMAND = re.compile(r"(?:^|`|\) )tandem ([a-z]+(?: [a-z]+)?(?: \| [a-z]+)*)", re.MULTILINE)
+
+
+def choices(parser):
+    """The commands of a parser, each with its own parser."""
+    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return found[0] if found else {}
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_each_command_that_a_document_names_exists(path):
+    known = choices(build_parser())
+    for named in COMMAND.findall(path.read_text()):
+        first, *others = named.split(" | ")
+        command, *word = first.split()
+        assert command in known, named
+        inner = choices(known[command])
+        if word and inner:  # as in `tandem ha status | handover`; else the word is an argument
+            assert {word[0], *others} <= inner.keys(), named
+        else:
+            assert {*others} <= known.keys(), named
 
 
 SITE = '[[site]]\nlisten = ":8080"\nupstream = "127.0.0.1:8081"\n'
