@@ -39,6 +39,7 @@ EXCEPTIONS = {
     "/examples/async/async0": CLOCK,
     "/examples/async/async1": CLOCK,
     "/examples/async/async2": CLOCK,
+    "/examples/async/async3": CLOCK,
 }
 ENDLESS = "/examples/async/stockticker"  # random quotes, one a second, for half a minute
 # Not Tomcat's words: hop-by-hop fields, what a cache adds, and what is new with each answer.
