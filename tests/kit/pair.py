@@ -212,11 +212,15 @@ class Try:
     fault: str  # "" for an answer
 
 
+STALL = 0.03  # seconds
+
+
 class Client:
     """Requests to the virtual address from the client's namespace, one every `pace` seconds, each on a connection."""
 
     def __init__(self, lab: Lab, *, address=str(VIP.ip), path="/live", pace=0.01, patience=0.25) -> None:
         self.tries: list[Try] = []
+        self.stalls: list[tuple[float, float]] = []  # when this client itself came late, and by how many seconds
         self._address, self._pace, self._patience = address, pace, patience
         self._request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode()
         self._stop = threading.Event()
@@ -238,6 +242,9 @@ class Client:
             task.add_done_callback(under_way.discard)
             due = max(due + self._pace, time.monotonic() - 1)
             await asyncio.sleep(due - time.monotonic())
+            late = time.monotonic() - due
+            if late > STALL:
+                self.stalls.append((due, late))
         await asyncio.gather(*under_way)
 
     async def _try(self) -> None:
@@ -263,6 +270,24 @@ class Client:
 
     def failed(self, at: float) -> list[Try]:
         return [one for one in self.since(at) if one.fault]
+
+    def story(self, at: float) -> str:
+        """What failed since then, each run of failures in a line, and when this client did not come to ask."""
+        lines, run = [], []
+        for one in [*self.since(at), None]:
+            if one is not None and one.fault:
+                run.append(one)
+            elif run:
+                faults = ", ".join(sorted({bad.fault for bad in run}))
+                span = f"+{run[0].begun - at:.3f} to +{run[-1].begun - at:.3f} s"
+                lines.append(f"{len(run)} failed, begun {span}, the last ended +{run[-1].ended - at:.3f}: {faults}")
+                run = []
+        lines += [
+            f"the client was {late * 1000:.0f} ms late at +{due - at:.3f} s"
+            for due, late in self.stalls
+            if due >= at - 1
+        ]
+        return "\n".join([f"{len(self.since(at))} tries in {time.monotonic() - at:.3f} s", *lines])
 
     def outage(self, at: float) -> float:
         """Milliseconds between the last good answer's beginning before the first failure, and the first one after."""

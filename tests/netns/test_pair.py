@@ -88,7 +88,7 @@ def test_a_handover_costs_no_request(pair, visitor):
     assert pair.a.ask("handover")["ok"]  # from the other side
     pair.a.wait_for("active")
     visitor.wait_for_answers()
-    assert not visitor.failed(at), pair.said()
+    assert not visitor.failed(at), f"{visitor.story(at)}\n{pair.said()}"
 
 
 def test_a_drill_goes_there_and_back(pair, visitor):
@@ -97,7 +97,7 @@ def test_a_drill_goes_there_and_back(pair, visitor):
     assert answer["ok"], answer
     pair.a.wait_for("active")
     visitor.wait_for_answers()
-    assert not visitor.failed(at), pair.said()
+    assert not visitor.failed(at), f"{visitor.story(at)}\n{pair.said()}"
     assert not pair.b.ask("drill")["ok"]
 
 
@@ -131,7 +131,7 @@ def test_a_cut_link_moves_the_address_and_its_return_moves_nothing(pair, client)
     pair.a.wait_for("backup")
     pair.settle_down()
     assert pair.holders() == ["b"]
-    assert not client.failed(back)
+    assert not client.failed(back), client.story(back)
 
 
 def test_an_interface_that_vanishes_is_found_again_by_its_name(pair, client):
@@ -153,7 +153,7 @@ def test_a_polite_stop_costs_no_request_and_power_back_moves_nothing(pair, visit
     pair.a.wait_for("backup")
     pair.settle_down()
     assert pair.holders() == ["b"]
-    assert not visitor.failed(at), pair.said()
+    assert not visitor.failed(at), f"{visitor.story(at)}\n{pair.said()}"
 
 
 def test_a_hung_worker_is_as_good_as_none(pair, client):
@@ -220,7 +220,7 @@ def test_filtered_advertisements_move_nothing_while_the_link_lives(pair, steady,
         pair.lab.clear("a")
         pair.lab.clear("b")
     assert moves(pair) == before
-    assert not steady.failed(at)
+    assert not steady.failed(at), steady.story(at)
     assert pair.b.said().count("adverts-filtered") - loud <= 2, "one loud line a minute for each family"
 
 
@@ -230,7 +230,7 @@ def test_forged_advertisements_move_nothing_and_fill_no_log(pair, steady, flags)
     pair.lab["client"].run(sys.executable, flood.__file__, 200 if flags else 20_000, 1, *flags)
     assert moves(pair) == before
     assert pair.holders() == ["a"]
-    assert not steady.failed(at)
+    assert not steady.failed(at), steady.story(at)
     assert pair.a.said().count("\n") - lines <= 20
 
 
@@ -242,7 +242,7 @@ def test_reloads_move_nothing_and_take_new_values_over(pair, steady):
             node.write(text)
             node.reload()
     assert moves(pair) == before
-    assert not steady.failed(at)
+    assert not steady.failed(at), steady.story(at)
     more = kit.config(interval=INTERVAL, vip=[*BOTH, "192.168.8.101/24"])
     for node in pair.nodes.values():
         node.write(more)

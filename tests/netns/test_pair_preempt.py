@@ -43,7 +43,7 @@ def test_a_cut_cable_is_told_over_the_other_path_and_its_return_costs_no_request
     pair.a.wait_for("active")
     visitor.wait_for_answers()
     wait_until(lambda: pair.holders() == ["a"])
-    assert not visitor.failed(back), pair.said()
+    assert not visitor.failed(back), f"{visitor.story(back)}\n{pair.said()}"
     assert moves(pair) == before + 3, "initialize to backup, and one change of places"
 
 
@@ -62,4 +62,4 @@ def test_a_preferred_node_that_boots_before_its_origin_takes_the_address_when_it
         kit.unblock_origin(pair.lab["a"])
     pair.a.wait_for("active")
     visitor.wait_for_answers()
-    assert not visitor.failed(at), pair.said()
+    assert not visitor.failed(at), f"{visitor.story(at)}\n{pair.said()}"
