@@ -200,6 +200,7 @@ class AdminService:
 
     async def _open_unix(self, runtime: Path) -> asyncio.AbstractServer:
         sock = entrance.bind_unix(runtime / SOCKET)
+        sock.listen()  # who asks before the first turn after the commit waits, instead of being refused
         assert self._api.newcomers is not None
         loop = asyncio.get_running_loop()
         return await loop.create_unix_server(self._api.newcomers, sock=sock, start_serving=False)

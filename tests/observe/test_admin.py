@@ -32,6 +32,22 @@ def test_the_unix_socket_is_there_from_the_first_commit_for_owner_and_group(tmp_
     run(main())
 
 
+def test_who_asks_as_soon_as_all_is_ready_is_not_refused(tmp_path):
+    async def main():
+        plan = settings(tmp_path, workers=0)
+        service = AdminService(-1, plan.shared)
+        await service.prepare(plan)
+        service.commit()
+        with socket.socket(socket.AF_UNIX) as early:
+            early.setblocking(False)
+            refused = early.connect_ex(str(tmp_path / "admin.sock"))  # without a turn of the loop
+            await until(lambda: not service._tasks)
+        await service.drain(0)
+        assert not refused
+
+    run(main())
+
+
 @pytest.mark.parametrize("given", ["nothing", "tokens", "tls"])
 def test_off_loopback_nothing_is_served_without_tls_and_tokens(tmp_path, given):
     certificate = Certificate(cert="a.pem", key="a.key")
